@@ -1,0 +1,1 @@
+"""What watches a training: measures, draws; never touches gradients or weights."""

@@ -1,0 +1,1 @@
+"""Commands: `lit-adv train`, and whatever else has a file here."""

@@ -1,0 +1,135 @@
+"""TextData: from texts and labels to padded batches."""
+
+import hashlib
+import os
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from lit_adv.data.batches import LengthGroupedBatches
+from lit_adv.data.splits import Split, Splits
+from lit_adv.data.tokenised import COLUMNS, Collate, Tokenised
+
+FORMAT = 1
+"""Of the cached files; another number where they change."""
+
+
+@dataclass(kw_only=True, eq=False)
+class TextData(L.LightningDataModule):
+    """Base of all text data: subclasses load the splits; this tokenises, caches and batches them.
+
+    Args:
+        batch_size: training examples per batch (per device).
+        eval_batch_size: validation and test examples per batch.
+        max_length: longest example, in tokens; the rest is cut off.
+        limit: training examples used, drawn at random by `seed`; None = all.
+        num_workers: processes that load batches; 0 is fastest for tokenised text.
+        seed: of the data themselves: subset, cut-off validation split, generated texts and noise. The
+            run's seed sets the order of the batches.
+        cache: folder for tokenised splits; None = `$LIT_ADV_CACHE` or `~/.cache/lit_adv`.
+
+    Raises:
+        ValueError: a size below 1, or an empty split.
+    """
+
+    batch_size: int = 32
+    eval_batch_size: int = 128
+    max_length: int = 128
+    limit: int | None = None
+    num_workers: int = 0
+    seed: int = 0
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        for name in ("batch_size", "eval_batch_size", "max_length", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name}={value}: needs to be at least 1")
+        self._splits: Splits | None = None
+        self._tokenised: dict[str, Tokenised] = {}
+        self._collate: Collate | None = None
+        self._order_seed = self.seed
+
+    @abstractmethod
+    def load(self) -> Splits:
+        """Read or make the three splits."""
+
+    @property
+    def splits(self) -> Splits:
+        """The three splits, loaded once.
+
+        Raises:
+            ValueError: one of them is empty.
+        """
+        if self._splits is None:
+            splits = self.load()
+            for name, split in splits.items():
+                if not len(split):
+                    raise ValueError(f"data: the {name} split is empty; {self!r}")
+            if self.limit is not None and self.limit < len(splits.train):
+                splits.train = splits.train.cut(self.limit, self.seed)[1]
+            self._splits = splits
+        return self._splits
+
+    def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
+        """Tokenise all splits, or take them from the cache; order batches by this seed."""
+        self._collate, self._order_seed = Collate(tokenizer), order_seed
+        key = _key(tokenizer)  # before its first use, which writes truncation into its state
+        for name, split in self.splits.items():
+            self._tokenised[name] = self._cached(split, tokenizer, key)
+
+    def train_dataloader(self) -> DataLoader:
+        data = self._tokenised["train"]
+        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=self._order_seed)
+        return self._loader(data, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._in_order(self._tokenised["validation"])
+
+    def test_dataloader(self) -> DataLoader:
+        return self._in_order(self._tokenised["test"])
+
+    def _in_order(self, data: Tokenised) -> DataLoader:
+        rows = np.argsort(data.lengths, kind="stable")
+        cuts = range(0, len(rows), self.eval_batch_size)
+        return self._loader(data, [rows[cut : cut + self.eval_batch_size].tolist() for cut in cuts])
+
+    def _loader(self, data: Tokenised, batches: LengthGroupedBatches | list[list[int]]) -> DataLoader:
+        return DataLoader(
+            data, batch_sampler=batches, collate_fn=self._collate, num_workers=self.num_workers
+        )
+
+    def _cached(self, split: Split, tokenizer: PreTrainedTokenizerBase, key: str) -> Tokenised:
+        folder = self.cache or os.environ.get("LIT_ADV_CACHE") or Path.home() / ".cache" / "lit_adv"
+        path = Path(folder) / f"{self._fingerprint(split, key)}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as saved:
+                columns = {name: saved[name] for name in COLUMNS if name in saved}
+                return Tokenised(columns, saved["starts"], saved["labels"])
+
+        data = Tokenised.of(split, tokenizer, self.max_length)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.savez(file, starts=data.starts, labels=data.labels, **data.columns)
+        part.replace(path)
+        return data
+
+    def _fingerprint(self, split: Split, key: str) -> str:
+        digest = hashlib.sha256(f"{FORMAT} {self.max_length} {key}".encode())
+        for column in (split.texts, split.pairs or [], split.labels):
+            digest.update(f"{len(column)} ".encode())
+            for value in column:
+                digest.update(f"{value}\0".encode())
+        return digest.hexdigest()[:32]
+
+
+def _key(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return repr(tokenizer) if backend is None else f"{tokenizer.padding_side} {backend.to_str()}"

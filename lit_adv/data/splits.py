@@ -1,0 +1,46 @@
+"""Splits: texts and labels of training, validation and test, before any tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+Label: TypeAlias = int | float
+
+
+@dataclass(kw_only=True)
+class Split:
+    """Texts (or pairs of texts) and their labels: class indices, or numbers for regression."""
+
+    texts: list[str]
+    pairs: list[str] | None = None
+    labels: list[Label]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, rows: Sequence[int]) -> "Split":
+        """These rows, in this order."""
+        pairs = None if self.pairs is None else [self.pairs[row] for row in rows]
+        texts, labels = [self.texts[row] for row in rows], [self.labels[row] for row in rows]
+        return Split(texts=texts, pairs=pairs, labels=labels)
+
+    def cut(self, size: int, seed: int) -> tuple["Split", "Split"]:
+        """Two parts drawn at random: all but `size` rows, and `size` rows."""
+        order = np.random.default_rng(seed).permutation(len(self)).tolist()
+        return self.select(sorted(order[size:])), self.select(sorted(order[:size]))
+
+
+@dataclass(kw_only=True)
+class Splits:
+    """The three splits, and the names of the classes (None = regression)."""
+
+    train: Split
+    validation: Split
+    test: Split
+    label_names: list[str] | None
+
+    def items(self) -> list[tuple[str, Split]]:
+        """The splits by name."""
+        return [("train", self.train), ("validation", self.validation), ("test", self.test)]

@@ -1,0 +1,83 @@
+"""A tokenised split in memory, and its batches padded to their longest example."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from lit_adv.data.splits import Split
+
+COLUMNS = ("input_ids", "token_type_ids", "special_tokens_mask")
+
+
+class Tokenised(Dataset[dict[str, Tensor]]):
+    """Token columns of all examples end to end, with the place where each example begins.
+
+    Args:
+        columns: token columns, each of all tokens of all examples.
+        starts: place of each example's first token, and the number of tokens at the end.
+        labels: of every example.
+    """
+
+    def __init__(
+        self, columns: dict[str, np.ndarray], starts: np.ndarray, labels: np.ndarray
+    ) -> None:
+        self.columns, self.starts, self.labels = columns, starts, labels
+
+    @classmethod
+    def of(cls, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> "Tokenised":
+        """Tokenise a split, cut to `max_length` tokens per example."""
+        encoded = tokenizer(
+            split.texts,
+            split.pairs,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+        )
+        lengths = [len(row) for row in encoded["input_ids"]]
+        columns = {
+            name: np.concatenate([np.asarray(row, dtype=np.int32) for row in encoded[name]])
+            for name in COLUMNS
+            if name in encoded
+        }
+        regression = any(isinstance(label, float) for label in split.labels)
+        labels = np.asarray(split.labels, dtype=np.float32 if regression else np.int64)
+        return cls(columns, np.concatenate([[0], np.cumsum(lengths)]), labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every example."""
+        return np.diff(self.starts)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        place = slice(self.starts[row], self.starts[row + 1])
+        example = {name: torch.from_numpy(all_[place]) for name, all_ in self.columns.items()}
+        return {**example, "labels": torch.as_tensor(self.labels[row])}
+
+
+class Collate:
+    """Examples to a batch: token columns padded on the tokenizer's side, with an attention mask."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._side = tokenizer.padding_side
+        self._padding = {"input_ids": tokenizer.pad_token_id or 0, "special_tokens_mask": 1}
+
+    def __call__(self, examples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        batch = {"labels": torch.stack([example["labels"] for example in examples])}
+        for name in examples[0].keys() - {"labels"}:
+            rows = [example[name] for example in examples]
+            batch[name] = self._pad(rows, self._padding.get(name, 0))
+        ones = [torch.ones_like(example["input_ids"]) for example in examples]
+        return {**batch, "attention_mask": self._pad(ones, 0)}
+
+    def _pad(self, rows: list[Tensor], value: int) -> Tensor:
+        padded = pad_sequence(rows, True, float(value), self._side)
+        return padded.long()

@@ -1,0 +1,142 @@
+"""Descent: how the weights descend, the same for every method."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from transformers import get_scheduler
+
+from lit_adv.flood.flood import Flood
+from lit_adv.flood.none import NoFlood
+from lit_adv.proximal.none import NoProximal
+from lit_adv.proximal.proximal import Proximal
+
+OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
+
+
+def adamw(
+    groups: list[dict[str, Any]],
+    lr: float = 2e-5,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> Optimizer:
+    """AdamW (Loshchilov and Hutter, arXiv:1711.05101), in its fused form where the device has one.
+
+    Raises:
+        ValueError: lr or weight_decay is negative.
+    """
+    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        if not value >= 0:
+            raise ValueError(f"optimizer.{name}={value}: needs to be at least 0")
+    devices = {weight.device.type for group in groups for weight in group["params"]}
+    fused = devices <= {"cpu", "cuda", "mps", "xpu"}
+    return torch.optim.AdamW(
+        groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=fused
+    )
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """The weights that train, in two groups: matrices, and biases and norms without weight decay."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2]},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """Learning-rate schedule over the optimizer steps, by the names of `transformers.get_scheduler`.
+
+    Args:
+        name: linear, cosine, constant, constant_with_warmup, reduce_lr_on_plateau, ...
+        warmup: share of all steps during which the rate rises linearly from 0.
+        interval: `step` or `epoch`; what one unit of `frequency` is.
+        frequency: the schedule advances once per this many intervals.
+        monitor: metric for reduce_lr_on_plateau, which needs interval=epoch.
+
+    Raises:
+        ValueError: one of the arguments lies outside its range.
+    """
+
+    name: str = "linear"
+    warmup: float = 0.06
+    interval: Literal["step", "epoch"] = "step"
+    frequency: int = 1
+    monitor: str = "val/loss"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"scheduler.warmup={self.warmup}: a share of the steps, in [0, 1)")
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"scheduler.interval={self.interval}: choose step or epoch")
+        if self.frequency < 1:
+            raise ValueError(f"scheduler.frequency={self.frequency}: needs to be at least 1")
+        if self.name == "reduce_lr_on_plateau" and self.interval != "epoch":
+            raise ValueError("scheduler.name=reduce_lr_on_plateau: set scheduler.interval=epoch")
+
+    def build(
+        self, optimizer: Optimizer, total_steps: int, epochs: int
+    ) -> LRScheduler | ReduceLROnPlateau:
+        """The scheduler for a training of this many optimizer steps and epochs.
+
+        Raises:
+            ValueError: no such schedule.
+        """
+        units = (total_steps if self.interval == "step" else epochs) // self.frequency
+        try:
+            return get_scheduler(
+                self.name,
+                optimizer,
+                num_warmup_steps=round(self.warmup * units),
+                num_training_steps=max(1, units),
+            )
+        except ValueError as error:
+            raise ValueError(f"scheduler.name={self.name}: {error}") from error
+
+
+@dataclass(kw_only=True)
+class Descent:
+    """How the weights descend: optimizer, schedule, flood, proximal, accumulation, clipping.
+
+    Args:
+        optimizer: from parameter groups to an optimizer.
+        schedule: of the learning rate.
+        flood: which number the weights descend.
+        proximal: what holds the weights near their past.
+        accumulate_grad_batches: batches per optimizer step.
+        gradient_clip_val: largest norm (or coordinate) of the gradient; None = unlimited.
+        gradient_clip_algorithm: `norm` or `value`.
+
+    Raises:
+        ValueError: one of the arguments lies outside its range.
+    """
+
+    optimizer: OptimizerFactory = field(default_factory=lambda: partial(adamw))
+    schedule: Schedule = field(default_factory=Schedule)
+    flood: Flood = field(default_factory=NoFlood)
+    proximal: Proximal = field(default_factory=NoProximal)
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: float | None = None
+    gradient_clip_algorithm: Literal["norm", "value"] = "norm"
+
+    def __post_init__(self) -> None:
+        if self.accumulate_grad_batches < 1:
+            raise ValueError(
+                f"accumulate_grad_batches={self.accumulate_grad_batches}: needs to be at least 1"
+            )
+        if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
+            raise ValueError(
+                f"gradient_clip_val={self.gradient_clip_val}: needs to be positive; null = unlimited"
+            )
+        if self.gradient_clip_algorithm not in ("norm", "value"):
+            raise ValueError(
+                f"gradient_clip_algorithm={self.gradient_clip_algorithm}: choose norm or value"
+            )

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: no Trainer, no hidden randomness; usable from anybody's loop."""

@@ -1,0 +1,85 @@
+"""A pretrained network, by its name on the hub or by its folder."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from lit_adv.data.splits import Splits
+from lit_adv.models.model import Model
+
+
+def build(
+    splits: Splits,
+    *,
+    name: str,
+    package: str | None = None,
+    trust_remote_code: bool = False,
+    gradient_checkpointing: bool = False,
+    at: str | None = None,
+    special_tokens: str = "perturb",
+) -> Model:
+    """Whatever `AutoModelForSequenceClassification` loads, from safetensors only, with a new head.
+
+    Args:
+        splits: whose classes the head has.
+        name: folder, or name on the hub (which is asked only if the files are not cached).
+        package: folder inside an installed Python package, used instead of `name` where it exists.
+        trust_remote_code: run code that comes with the model; never unless asked.
+        gradient_checkpointing: recompute activations instead of keeping them.
+        at: name of the module whose output is perturbed; None asks the network.
+        special_tokens: `perturb` or `keep` clean.
+
+    Raises:
+        ValueError: the model or its tokenizer cannot be loaded.
+    """
+    source = packaged(package) or name
+    names = splits.label_names
+    labels = (
+        {"num_labels": 1}
+        if names is None
+        else {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {label: index for index, label in enumerate(names)},
+        }
+    )
+    logging.disable_progress_bar()
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report that the head is new
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        network = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,
+            dtype="float32",
+            **labels,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"model.name={name}: cannot be loaded: {reason}") from error
+    finally:
+        logging.set_verbosity(loud)
+
+    if tokenizer.pad_token is None:  # decoders: padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token
+    if network.config.pad_token_id is None:
+        network.config.pad_token_id = tokenizer.pad_token_id
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    return Model(network=network, tokenizer=tokenizer, at=at, special_tokens=special_tokens)
+
+
+def packaged(folder: str | None) -> str | None:
+    """Path of a folder inside an installed Python package, if there is one."""
+    if folder is None:
+        return None
+    package, _, rest = folder.partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0]) / rest
+    return str(path) if path.is_dir() else None

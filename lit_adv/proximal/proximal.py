@@ -1,0 +1,55 @@
+"""Proximal: a penalty on how far predictions move from those of reference weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_adv.proximal.teacher import Teacher
+from lit_adv.tasks.task import Batch, Task
+
+
+class Proximal:
+    """Base: `weight * mean_b ls(f(x_b; theta), f(x_b; theta_ref))`, the reference detached.
+
+    `ls` is the task's divergence (symmetric KL, or squared difference). The reference answers in
+    evaluation mode, at the clean inputs. Subclasses say how the reference follows the weights.
+
+    Args:
+        weight: mu, per nat of divergence; 0 = no penalty and no reference.
+
+    Raises:
+        ValueError: weight is negative.
+    """
+
+    def __init__(self, weight: float) -> None:
+        if not weight >= 0:
+            raise ValueError(f"proximal.weight={weight}: needs to be at least 0 (0 = no penalty)")
+        self.weight = weight
+        self.teacher: Teacher | None = None
+
+    def begin(self, task: Task) -> None:
+        """The reference starts as the weights are, unless a checkpoint has brought one."""
+        if self.teacher is None:
+            self.teacher = Teacher(task)
+
+    def divergence(self, task: Task, batch: Batch, logits: Tensor) -> Tensor:
+        """Divergence of these clean predictions from the reference's, [batch]."""
+        assert self.teacher is not None, "begin() comes first"
+        return task.divergence(logits, self.teacher.logits(task, batch))
+
+    def follow(self, task: Task, step: int, total_steps: int) -> None:
+        """After optimizer step number `step` (from 1) of `total_steps`: move the reference."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The reference weights, for the checkpoint."""
+        return {} if self.teacher is None else {"weights": dict(self.teacher.weights)}
+
+    def load_state_dict(self, state: dict[str, Any], task: Task) -> None:
+        """The reference weights, from a checkpoint."""
+        if "weights" in state:
+            self.begin(task)
+            assert self.teacher is not None
+            with torch.no_grad():
+                for name, weight in self.teacher.weights.items():
+                    weight.copy_(state["weights"][name])

@@ -1,0 +1,46 @@
+"""Reference weights of a task, kept beside it without a second network."""
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from lit_adv.tasks.task import Batch, Task
+
+
+class Teacher:
+    """A copy, in float32 at least, of the weights that train; frozen weights are shared, not copied.
+
+    Batch statistics are the live network's: they are estimates about the data, not about the weights.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.weights: dict[str, Tensor] = {
+            name: weight.detach().to(torch.promote_types(weight.dtype, torch.float32), copy=True)
+            for name, weight in task.named_parameters()
+            if weight.requires_grad
+        }
+
+    @torch.no_grad()
+    def logits(self, task: Task, batch: Batch) -> Tensor:
+        """Predictions under the reference weights, in evaluation mode, without a graph."""
+        live = dict(task.named_parameters())
+        weights = {name: weight.to(live[name].dtype) for name, weight in self.weights.items()}
+        training = [module for module in task.modules() if module.training]
+        task.eval()
+        try:
+            return functional_call(task, weights, (batch,))
+        finally:
+            for module in training:
+                module.training = True
+
+    @torch.no_grad()
+    def follow(self, task: Task, keep: float) -> None:
+        """`weights <- keep * weights + (1 - keep) * the task's`; keep = 0 copies exactly."""
+        live = dict(task.named_parameters())
+        mine = list(self.weights.values())
+        theirs = [live[name].detach() for name in self.weights]
+        if keep == 0:
+            torch._foreach_copy_(mine, theirs)
+        else:
+            theirs = [t.to(m.dtype) for t, m in zip(theirs, mine, strict=True)]
+            torch._foreach_lerp_(mine, theirs, 1 - keep)

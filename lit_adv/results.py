@@ -1,0 +1,56 @@
+"""results.json and the table printed at a run's end."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import lit_adv
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("torch", "lightning", "transformers", "torchmetrics", "hydra-core")
+    return {
+        "lit_adv": lit_adv.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Write JSON whole or not at all; a number that is not finite becomes null."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(_finite(results), indent=2, allow_nan=False) + "\n")
+    part.replace(path)
+
+
+def show(results: dict[str, Any], folder: Path) -> None:
+    """Print a short table of the metrics on validation and test."""
+    table = Table(title=" | ".join(results[key] for key in ("method", "flood", "proximal")))
+    for column, justify in (("", "left"), ("validation", "right"), ("test", "right")):
+        table.add_column(column, justify=justify)
+    for name in results["test"]:
+        values = (results["val"].get(name), results["test"][name])
+        table.add_row(name, *(f"{value:.4f}" for value in values if value is not None))
+    train = results["train"]
+    table.caption = (
+        f"{train['steps']} steps in {train['seconds']:.1f} s, "
+        f"{1000 * train['seconds_per_step']:.1f} ms each, {train['peak_memory_mib']:.0f} MiB"
+    )
+    console = Console()
+    console.print(table)
+    console.print(f"results in {folder}", highlight=False, soft_wrap=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    return value

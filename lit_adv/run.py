@@ -1,0 +1,156 @@
+"""One run: compose the parts, train, test the best checkpoint, write the run's folder."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+
+from lit_adv import checkpoint, config, curves, results
+from lit_adv.callbacks.stopwatch import Stopwatch
+from lit_adv.data.datamodule import TextData
+from lit_adv.descent import Descent
+from lit_adv.finetuner import FineTuner
+from lit_adv.models.model import Model
+from lit_adv.tasks.task import Task
+
+BY_HAND = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+"""Trainer's options that manual optimisation takes away and Descent gives back."""
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Train and test what a composed configuration describes; returns what results.json holds."""
+    config.check(cfg)
+    _quieten()
+    folder = Path(cfg.output_dir)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    data: TextData = instantiate(cfg.data)
+    model: Model = instantiate(cfg.model)(data.splits)
+    data.tokenise(model.tokenizer, order_seed=cfg.seed)
+    task = model.task(data.splits)
+    module = build(cfg, task)
+    if cfg.ckpt_path is not None:
+        checkpoint.check(cfg.ckpt_path, module)
+
+    keeper = keep_best(cfg, task, folder)
+    stopwatch = Stopwatch()
+    trainer = build_trainer(cfg, [keeper, stopwatch], folder)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
+    except FloatingPointError as error:
+        kept = keeper.last_model_path or keeper.best_model_path
+        remedy = f"; the last good checkpoint is {kept}" if kept else "; there is no checkpoint yet"
+        raise FloatingPointError(f"{error}{remedy}") from error
+    finally:
+        if trainer.is_global_zero and (folder / "metrics.csv").exists():
+            title = _title(cfg)
+            level = module.descent.flood.level
+            curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
+
+    outcome = describe(cfg) | {
+        "val": _metrics(trainer.validate(module, data, keeper.best_model_path, verbose=False)),
+        "test": _metrics(trainer.test(module, data, keeper.best_model_path, verbose=False)),
+        "train": stopwatch.figures(trainer.global_step),
+    }
+    if trainer.is_global_zero:
+        export(module, model, folder / "export")
+        results.write(folder / "results.json", outcome)
+        results.show(outcome, folder)
+    return outcome
+
+
+def build(cfg: DictConfig, task: Task) -> FineTuner:
+    """The method's module, with its task and its descent."""
+    descent = Descent(
+        optimizer=instantiate(cfg.optimizer),
+        schedule=instantiate(cfg.scheduler),
+        flood=instantiate(cfg.flood),
+        proximal=instantiate(cfg.proximal),
+        **{key: cfg.trainer[key] for key in BY_HAND},
+    )
+    # Partial first: Hydra would copy objects given as arguments.
+    module = instantiate(cfg.method, _partial_=True)(task, descent)
+    module.hparams.update(OmegaConf.to_container(cfg, resolve=True))
+    return module
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) -> L.Trainer:
+    """Lightning's Trainer with the callbacks and loggers of the configuration."""
+    options = {key: value for key, value in cfg.trainer.items() if key not in BY_HAND}
+    return instantiate(
+        OmegaConf.create(options),
+        callbacks=[*callbacks, *(instantiate(node) for node in cfg.callbacks.values())],
+        logger=[instantiate(node) for node in cfg.logger.values()],
+        default_root_dir=str(folder),
+    )
+
+
+def keep_best(cfg: DictConfig, task: Task, folder: Path) -> ModelCheckpoint:
+    """Keeps checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt."""
+    monitor, mode = task.monitor, task.monitor_mode
+    if cfg.monitor is not None:
+        monitor, mode = cfg.monitor, "min" if _is_cost(cfg.monitor) else "max"
+    return ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_last=True,
+        enable_version_counter=False,
+    )
+
+
+def describe(cfg: DictConfig) -> dict[str, Any]:
+    """What was run: the choice in every group, the seed, the versions."""
+    choices = HydraConfig.get().runtime.choices
+    groups = ("method", "flood", "proximal", "model", "data")
+    named = {group: choices.get(group) for group in groups}
+    return {**named, "seed": cfg.seed, "versions": results.versions()}
+
+
+def export(module: FineTuner, model: Model, folder: Path) -> None:
+    """Write the network and its tokenizer for `transformers.pipeline`."""
+    model.network.eval()
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+
+
+def optimized(cfg: DictConfig, task_monitor: str, outcome: dict[str, Any]) -> float | None:
+    """The number that a sweep's search sees."""
+    split, _, name = (cfg.optimized_metric or cfg.monitor or task_monitor).partition("/")
+    return outcome.get(split, {}).get(name)
+
+
+def _quieten() -> None:
+    """Leave the console to the progress bar, the table, and warnings that a user can act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "Experiment logs directory",  # the run's own folder
+        "The '.*_dataloader' does not have many workers",  # tokenised text needs none
+        "`isinstance\\(treespec, LeafSpec\\)",  # between lightning and torch
+        "The number of training batches",  # fewer than log_every_n_steps
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _metrics(logged: list[Any]) -> dict[str, float]:
+    return {name.partition("/")[2]: value for name, value in logged[0].items()}
+
+
+def _is_cost(metric: str) -> bool:
+    return metric.partition("/")[2] in ("loss", "mse", "calibration_error")
+
+
+def _title(cfg: DictConfig) -> str:
+    named = describe(cfg)
+    parts = [named[group] for group in ("method", "flood", "proximal") if named[group] != "none"]
+    return f"{' + '.join(parts)}: {named['model']} on {named['data']}"
+
+

@@ -1,0 +1,63 @@
+"""Sequence classification: one text or a pair, one label of several."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+    MulticlassMatthewsCorrCoef,
+)
+
+from lit_adv.functional import divergence
+from lit_adv.tasks.task import Batch, Task, full_precision
+
+
+class Classification(Task):
+    """Cross-entropy over `num_labels` classes; predictions are compared by symmetric KL.
+
+    Args:
+        network: a model for sequence classification with `num_labels` logits.
+        num_labels: C, number of classes, at least 2.
+        at: see Task.
+        special_tokens: see Task.
+    """
+
+    monitor, monitor_mode = "val/accuracy", "max"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        num_labels: int,
+        at: str | None = None,
+        special_tokens: str = "perturb",
+    ) -> None:
+        super().__init__(network, at=at, special_tokens=special_tokens)
+        if num_labels < 2:
+            raise ValueError(f"num_labels={num_labels}: classification needs two classes or more")
+        self.num_labels = num_labels
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(full_precision(logits), batch["labels"], reduction="none")
+
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        return divergence.symmetric_kl(p, q)
+
+    def metrics(self) -> MetricCollection:
+        n = self.num_labels
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(n, average="micro"),
+                "macro_f1": MulticlassF1Score(n, average="macro"),
+                "mcc": MulticlassMatthewsCorrCoef(n),
+                "calibration_error": MulticlassCalibrationError(n, n_bins=15),
+            }
+        )
+
+    @property
+    def chance_loss(self) -> float:
+        return math.log(self.num_labels)

@@ -1,0 +1,51 @@
+"""Regression: one number per text or pair."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanSquaredError, MetricCollection, PearsonCorrCoef, SpearmanCorrCoef
+
+from lit_adv.functional import divergence
+from lit_adv.tasks.task import Batch, Task, full_precision
+
+
+class Regression(Task):
+    """Squared error, in squared units of the target; predictions are compared by squared difference.
+
+    Args:
+        network: a model for sequence classification with a single output.
+        variance: variance of the training targets, which is the loss of always answering their mean.
+        at: see Task.
+        special_tokens: see Task.
+    """
+
+    monitor, monitor_mode = "val/pearson", "max"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        variance: float | None = None,
+        at: str | None = None,
+        special_tokens: str = "perturb",
+    ) -> None:
+        super().__init__(network, at=at, special_tokens=special_tokens)
+        self.variance = variance
+
+    def forward(self, batch: Batch) -> Tensor:
+        # [batch, 1] against targets [batch] would broadcast to [batch, batch].
+        return super().forward(batch).squeeze(-1)
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.mse_loss(full_precision(logits), batch["labels"], reduction="none")
+
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        return divergence.squared(full_precision(p), full_precision(q))
+
+    def metrics(self) -> MetricCollection:
+        return MetricCollection(
+            {"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef(), "mse": MeanSquaredError()}
+        )
+
+    @property
+    def chance_loss(self) -> float | None:
+        return self.variance

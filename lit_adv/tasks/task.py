@@ -1,0 +1,94 @@
+"""Task: a network with its losses, its divergence, its metrics and its place to perturb."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from lit_adv import inject
+
+Batch: TypeAlias = Mapping[str, Tensor]
+
+
+class Task(nn.Module, ABC):
+    """Base of all tasks.
+
+    Args:
+        network: a Hugging Face model with a head; called with the batch's tensors by name.
+        at: name of the module whose output is perturbed; None asks the network.
+        special_tokens: `perturb` or `keep` clean the special tokens ([CLS], [SEP], <s>, ...).
+    """
+
+    monitor: str
+    """The validation metric that the best checkpoint is chosen by, and how."""
+    monitor_mode: str
+
+    def __init__(
+        self, network: nn.Module, *, at: str | None = None, special_tokens: str = "perturb"
+    ) -> None:
+        super().__init__()
+        if special_tokens not in ("perturb", "keep"):
+            raise ValueError(f"special_tokens={special_tokens!r}: choose perturb or keep")
+        # A pretrained network comes in evaluation mode, and Lightning leaves modes alone.
+        self.network = network.train()
+        self.special_tokens = special_tokens
+        self.at = at
+        self._inputs = set(inspect.signature(network.forward).parameters) - {"labels"}
+        self.embeddings  # noqa: B018  (a network without a place to perturb is refused here)
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The module whose output is perturbed."""
+        return inject.find_embeddings(self.network, self.at)
+
+    @property
+    def width(self) -> int:
+        """Coordinates per token of the perturbed output.
+
+        Raises:
+            ValueError: the module at `model.at` does not tell.
+        """
+        width = getattr(self.embeddings, "embedding_dim", None)
+        if width is None:
+            weight = getattr(self.embeddings, "weight", None)
+            if not isinstance(weight, Tensor) or weight.ndim != 2:
+                raise ValueError(f"model.at={self.at}: not an embedding module: {self.embeddings}")
+            width = weight.shape[1]
+        return int(width)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, [batch, classes] or, for one number per example, [batch]."""
+        return self.network(**{k: v for k, v in batch.items() if k in self._inputs}).logits
+
+    def mask(self, batch: Batch) -> Tensor:
+        """True at the tokens that may be perturbed, [batch, tokens]: never padding."""
+        mask = batch["attention_mask"].bool()
+        if self.special_tokens == "keep":
+            mask = mask & ~batch["special_tokens_mask"].bool()
+        return mask
+
+    @abstractmethod
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Loss of every example in nats (or squared units of the target), [batch]."""
+
+    @abstractmethod
+    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+        """How far two predictions of each example lie apart, [batch]: symmetric, from logits."""
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Fresh metrics, updated with (logits, labels)."""
+
+    @property
+    @abstractmethod
+    def chance_loss(self) -> float | None:
+        """The loss of a predictor that ignores its input; None where it is unknown."""
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Logits in float32 at least: losses and divergences are differences of close numbers."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

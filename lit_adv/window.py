@@ -1,0 +1,139 @@
+"""Window: one effective batch, from one optimizer step to the next, and its gradient."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lit_adv.flood.flood import Flood
+
+
+class Window:
+    """Gathers in `.grad` the gradient of one effective batch's flooded loss plus its penalties.
+
+    The effective batch may be cut into micro-batches (accumulation), and a method may pass over each
+    of these several times, every pass with its share. Every example counts the same however the batch
+    is cut, and the task loss is the mean over examples and passes, times the sum of the shares.
+
+    Flooding a batch needs the slope of the whole window's loss, known only at its last pass. Until
+    then `.grad` holds the gradient of the task loss alone; that of penalties, which are not flooded,
+    waits in a second buffer. It is needed only where micro-batches, penalties and a flood of the whole
+    batch meet.
+
+    Args:
+        size: micro-batches in this window.
+        flood: which slope a loss has.
+        weights: what trains.
+        backward: called with the scalar to differentiate, and `retain_graph`.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        flood: Flood,
+        weights: Sequence[Tensor],
+        backward: Callable[..., None] = torch.autograd.backward,
+    ) -> None:
+        self._size = size
+        self._flood = flood
+        self._weights = weights
+        self._backward = backward
+
+        self._position = 0
+        self._expected = 0  # examples, if all micro-batches are as large as the first
+        self._examples = 0
+        self._loss: Tensor | None = None  # sum over examples and passes, by share
+        self._below: Tensor | None = None  # the part of _seen below the flood level
+        self._seen = 0.0  # sum over passes of share * examples
+        self._penalties: list[Tensor | None] = [None] * len(weights)
+
+    @property
+    def full(self) -> bool:
+        """Whether the gradient is that of the whole effective batch."""
+        return self._position == self._size
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean task loss so far, not flooded."""
+        assert self._loss is not None, "no losses yet"
+        return self._loss / self._seen
+
+    @property
+    def flooded(self) -> Tensor:
+        """Share of the losses so far that lay below the flood level."""
+        return self.loss.new_zeros(()) if self._below is None else self._below / self._seen
+
+    def accumulate(self, losses: Tensor, share: float = 1.0) -> None:
+        """One pass over the micro-batch at hand, with more to come: its gradient, added."""
+        self._backward(self._enter(losses, share))
+
+    def conclude(self, losses: Tensor, share: float = 1.0, penalty: Tensor | None = None) -> None:
+        """The last pass over the micro-batch at hand: its gradient, and the penalty's, added.
+
+        Args:
+            losses: task loss of every example, [batch].
+            share: weight of this pass in the objective.
+            penalty: per example, [batch]; not flooded.
+        """
+        task = self._enter(losses, share)
+        extra = None if penalty is None else penalty.sum() / self._expected
+        whole_batch = self._flood.of == "batch"
+        if self._position == self._size - 1:
+            if whole_batch:
+                slope = self._turn()
+                task = slope * task
+            self._backward(task if extra is None else task + extra)
+        elif extra is None:
+            self._backward(task)
+        elif whole_batch:
+            self._backward(task, retain_graph=True)
+            self._swap()
+            self._backward(extra)
+            self._swap()
+        else:
+            self._backward(task + extra)
+
+        self._position += 1
+        self._examples += len(losses)
+        if self.full and self._examples != self._expected:
+            torch._foreach_mul_(_there(self._grads()), self._expected / self._examples)
+
+    def _enter(self, losses: Tensor, share: float) -> Tensor:
+        detached = losses.detach()
+        self._expected = self._expected or self._size * len(losses)
+        self._seen += share * len(losses)
+        self._loss = _plus(self._loss, share * detached.sum())
+        if self._flood.of == "example":
+            slopes = self._flood.slope(detached)
+            self._below = _plus(self._below, share * (slopes < 0).sum())
+            losses = slopes * losses
+        return share * losses.sum() / self._expected
+
+    def _turn(self) -> Tensor:
+        """Give the gradient so far the slope of the window's loss, and join the penalties'."""
+        slope = self._flood.slope(self.loss)
+        self._below = (slope < 0) * self._seen
+        grads = _there(self._grads())
+        if grads:
+            torch._foreach_mul_(grads, slope)
+        for weight, penalty in zip(self._weights, self._penalties, strict=True):
+            if penalty is not None:
+                weight.grad = _plus(weight.grad, penalty)
+        return slope
+
+    def _swap(self) -> None:
+        grads = self._grads()
+        for weight, penalty in zip(self._weights, self._penalties, strict=True):
+            weight.grad = penalty
+        self._penalties = grads
+
+    def _grads(self) -> list[Tensor | None]:
+        return [weight.grad for weight in self._weights]
+
+
+def _there(grads: list[Tensor | None]) -> list[Tensor]:
+    return [grad for grad in grads if grad is not None]
+
+
+def _plus(a: Tensor | None, b: Tensor) -> Tensor:
+    return b if a is None else a + b
