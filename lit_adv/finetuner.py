@@ -263,7 +263,7 @@ class FineTuner(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lit_adv"]
-        self.descent.proximal.load_state_dict(state["proximal"], self.task)
+        self.descent.proximal.load_state_dict(state["proximal"])
         self._noise_state = state["noise"]
 
     @property

@@ -87,7 +87,11 @@ def frozen(network: nn.Module) -> Iterator[None]:
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     norms = [m for m in network.modules() if isinstance(m, BatchNorm) and m.training]
-    statistics = [[buffer.clone() for buffer in norm.buffers()] for norm in norms]
+    statistics = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    # Copies move, the originals stay out of it: the graph made inside may be used after the block.
+    for norm, saved in zip(norms, statistics, strict=True):
+        for name, buffer in saved.items():
+            setattr(norm, name, buffer.clone())
     for weight in weights:
         weight.requires_grad_(False)
     try:
@@ -96,23 +100,25 @@ def frozen(network: nn.Module) -> Iterator[None]:
         for weight in weights:
             weight.requires_grad_(True)
         for norm, saved in zip(norms, statistics, strict=True):
-            for buffer, value in zip(norm.buffers(), saved, strict=True):
-                buffer.copy_(value)
+            for name, buffer in saved.items():
+                setattr(norm, name, buffer)
 
 
 class RandomState:
     """The state of PyTorch's random stream at one moment, to draw the same dropout masks again."""
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device if device.type == "cuda" else None
-        self._state = torch.get_rng_state()
-        self._cuda_state = torch.cuda.get_rng_state(device) if self._cuda else None
+        self._host = torch.get_rng_state()
+        self._device: tuple[torch.device, Tensor] | None = None
+        if device.type == "cuda":
+            self._device = (device, torch.cuda.get_rng_state(device))
 
     def rewind(self) -> None:
         """Put the stream back to that moment."""
-        torch.set_rng_state(self._state)
-        if self._cuda_state is not None:
-            torch.cuda.set_rng_state(self._cuda_state, self._cuda or "cuda")
+        torch.set_rng_state(self._host)
+        if self._device is not None:
+            device, state = self._device
+            torch.cuda.set_rng_state(state, device)
 
 
 def _candidates(network: nn.Module) -> str:

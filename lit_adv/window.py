@@ -95,8 +95,8 @@ class Window:
 
         self._position += 1
         self._examples += len(losses)
-        if self.full and self._examples != self._expected:
-            torch._foreach_mul_(_there(self._grads()), self._expected / self._examples)
+        if self.full and self._examples != self._expected and (grads := _there(self._grads())):
+            torch._foreach_mul_(grads, self._expected / self._examples)
 
     def _enter(self, losses: Tensor, share: float) -> Tensor:
         detached = losses.detach()
@@ -105,7 +105,7 @@ class Window:
         self._loss = _plus(self._loss, share * detached.sum())
         if self._flood.of == "example":
             slopes = self._flood.slope(detached)
-            self._below = _plus(self._below, share * (slopes < 0).sum())
+            self._below = _plus(self._below, share * (slopes < 0).to(losses.dtype).sum())
             losses = slopes * losses
         return share * losses.sum() / self._expected
 

@@ -1,5 +1,6 @@
 """Small networks, batches, and training runs that keep what passes by."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -108,6 +109,17 @@ def bert(dropout: float = 0.0, layers: int = 1) -> BertForSequenceClassification
 def classify(network: nn.Module, **options: Any) -> Classification:
     """Two classes."""
     return Classification(network, num_labels=2, **options)
+
+
+class Floodable(Classification):
+    """Two classes, and flood levels of any height."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network, num_labels=2)
+
+    @property
+    def chance_loss(self) -> float:
+        return math.inf
 
 
 # ---- data ----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def check_level(name: str, b: float) -> float:
     Raises:
         ValueError: it is negative or not a finite number.
     """
-    if not isinstance(b, int | float) or not math.isfinite(b) or b < 0:
+    if isinstance(b, bool) or not isinstance(b, int | float) or not math.isfinite(b) or b < 0:
         raise ValueError(
             f"flood.b={b}: {name} needs a finite level of at least 0 nats (0 floods nothing)"
         )

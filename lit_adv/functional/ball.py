@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lit_adv.functional.precision import at_least_float32
+
 Norm: TypeAlias = Literal["l2", "linf", "soft-inf"]
 Per: TypeAlias = Literal["example", "token"]
 
@@ -34,9 +36,9 @@ def unit(
     >>> unit(torch.tensor([[[3e-30, 4e-30]]]))
     tensor([[[0.6000, 0.8000]]])
     """
-    grad = _at_least_float32(grad)
+    grad = at_least_float32(grad)
     if norm == "linf":
-        return grad.sign()
+        return torch.where(grad.isnan(), grad, grad.sign())  # sign(NaN) would be 0
 
     largest = _largest(grad, per)
     scaled = grad / torch.where(largest > 0, largest, 1)
@@ -58,12 +60,13 @@ def project(
     >>> project(torch.tensor([[[3.0, 4.0]]]), radius=1.0)
     tensor([[[0.6000, 0.8000]]])
     """
+    delta = at_least_float32(delta)
     if radius is None or math.isinf(radius):
         return delta
     if norm != "l2":
         return delta.clamp(-radius, radius)
-    size = lengths(delta, "l2", per)
-    return torch.where(size > radius, unit(delta, "l2", per) * radius, delta)
+    size = lengths(delta, norm, per)
+    return torch.where(size > radius, unit(delta, norm, per) * radius, delta)
 
 
 @torch.no_grad()
@@ -131,7 +134,7 @@ def lengths(
     >>> lengths(torch.tensor([[[3.0, 4.0]]]))
     tensor([[[5.]]])
     """
-    delta = _at_least_float32(delta)
+    delta = at_least_float32(delta)
     largest = _largest(delta, per)
     if norm != "l2":
         return largest
@@ -149,6 +152,3 @@ def _largest(x: Tensor, per: Per) -> Tensor:
 def _length(x: Tensor, per: Per) -> Tensor:
     return torch.linalg.vector_norm(x, dim=_axes(per), keepdim=True)
 
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

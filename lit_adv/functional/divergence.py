@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from lit_adv.functional.precision import at_least_float32
+
 
 def kl(
     p: Float[Tensor, "batch classes"], q: Float[Tensor, "batch classes"]
@@ -29,9 +31,8 @@ def squared(
     p: Float[Tensor, " batch"], q: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
     """`(p - q)^2`, for regression: one prediction per example, in squared units of the target."""
-    return (p - q).square()
+    return (at_least_float32(p) - at_least_float32(q)).square()
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
-    # Half precision resolves probabilities near one too coarsely for a difference of two of them.
-    return (logits.float() if logits.dtype.itemsize < 4 else logits).log_softmax(-1)
+    return at_least_float32(logits).log_softmax(-1)

@@ -39,7 +39,7 @@ class FreeLB(FineTuner):
         steps: int = 3,
         step_size: float = 0.1,
         radius: float = 0.3,
-        init_size: float = 0.2,
+        init_size: float = 0.1,
         norm: ball.Norm = "l2",
         same_dropout: bool = True,
     ) -> None:

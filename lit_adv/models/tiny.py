@@ -1,13 +1,13 @@
 """A small BERT from scratch, with a tokenizer trained on the training texts: seconds on a processor."""
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
-from tokenizers.models import WordPiece
+from tokenizers.models import BPE
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from lit_adv.data.splits import Splits
 from lit_adv.models.model import Model
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def build(
@@ -31,7 +31,7 @@ def build(
         layers: number of layers.
         heads: attention heads per layer.
         dropout: probability, everywhere.
-        vocabulary: largest number of word pieces.
+        vocabulary: largest number of byte pairs.
         max_tokens: longest input.
         embedding_norm: expected length of a word vector (and a position's); 1.4 is that of BERT's
             words, so that radii and step sizes mean the same here and there.
@@ -67,13 +67,19 @@ def build(
 
 
 def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece tokenizer from the training texts."""
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=SPECIAL, show_progress=False
+    """A lower-casing byte-pair tokenizer from the training texts; the same for the same texts.
+
+    Byte pairs and not word pieces: the trainer of those numbers its pieces differently in every process.
+    """
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([*splits.train.texts, *(splits.train.pairs or [])], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -84,7 +90,6 @@ def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrai
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
-        unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",

@@ -40,7 +40,7 @@ class MBPP(Proximal):
         >>> mbpp.momentum(99, total_steps=1000), mbpp.momentum(101, total_steps=1000)
         (0.99, 0.999)
         """
-        return self.beta if step <= self.switch * total_steps else self.late_beta
+        return self.beta if step <= round(self.switch * total_steps) else self.late_beta
 
     def follow(self, task: Task, step: int, total_steps: int) -> None:
         if self.teacher is not None:

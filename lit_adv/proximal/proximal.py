@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lit_adv.proximal.teacher import Teacher
@@ -27,11 +26,18 @@ class Proximal:
             raise ValueError(f"proximal.weight={weight}: needs to be at least 0 (0 = no penalty)")
         self.weight = weight
         self.teacher: Teacher | None = None
+        self._saved: dict[str, Tensor] | None = None
 
     def begin(self, task: Task) -> None:
-        """The reference starts as the weights are, unless a checkpoint has brought one."""
-        if self.teacher is None:
-            self.teacher = Teacher(task)
+        """The reference starts as the weights are, or as a checkpoint has it.
+
+        Raises:
+            ValueError: the checkpoint's reference is one of other weights.
+        """
+        self.teacher = Teacher(task)
+        if self._saved is not None:
+            self.teacher.restore(self._saved)
+            self._saved = None
 
     def divergence(self, task: Task, batch: Batch, logits: Tensor) -> Tensor:
         """Divergence of these clean predictions from the reference's, [batch]."""
@@ -43,13 +49,9 @@ class Proximal:
 
     def state_dict(self) -> dict[str, Any]:
         """The reference weights, for the checkpoint."""
-        return {} if self.teacher is None else {"weights": dict(self.teacher.weights)}
+        weights = self._saved if self.teacher is None else self.teacher.weights
+        return {} if weights is None else {"weights": dict(weights)}
 
-    def load_state_dict(self, state: dict[str, Any], task: Task) -> None:
-        """The reference weights, from a checkpoint."""
-        if "weights" in state:
-            self.begin(task)
-            assert self.teacher is not None
-            with torch.no_grad():
-                for name, weight in self.teacher.weights.items():
-                    weight.copy_(state["weights"][name])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The reference weights, from a checkpoint; `begin` takes them to the network's device."""
+        self._saved = state.get("weights")

@@ -44,3 +44,19 @@ class Teacher:
         else:
             theirs = [t.to(m.dtype) for t, m in zip(theirs, mine, strict=True)]
             torch._foreach_lerp_(mine, theirs, 1 - keep)
+
+    @torch.no_grad()
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Take over these weights.
+
+        Raises:
+            ValueError: they are not the ones that train now.
+        """
+        if weights.keys() != self.weights.keys():
+            name = sorted(weights.keys() ^ self.weights.keys())[0]
+            raise ValueError(
+                f"ckpt_path: the reference weights there are not those that train here ({name}); "
+                "train the same weights, or start anew"
+            )
+        for name, weight in self.weights.items():
+            weight.copy_(weights[name])

@@ -13,7 +13,8 @@ from torchmetrics.classification import (
 )
 
 from lit_adv.functional import divergence
-from lit_adv.tasks.task import Batch, Task, full_precision
+from lit_adv.functional.precision import at_least_float32
+from lit_adv.tasks.task import Batch, Task
 
 
 class Classification(Task):
@@ -42,7 +43,7 @@ class Classification(Task):
         self.num_labels = num_labels
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(full_precision(logits), batch["labels"], reduction="none")
+        return F.cross_entropy(at_least_float32(logits), batch["labels"], reduction="none")
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         return divergence.symmetric_kl(p, q)

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanSquaredError, MetricCollection, PearsonCorrCoef, SpearmanCorrCoef
 
 from lit_adv.functional import divergence
-from lit_adv.tasks.task import Batch, Task, full_precision
+from lit_adv.functional.precision import at_least_float32
+from lit_adv.tasks.task import Batch, Task
 
 
 class Regression(Task):
@@ -36,10 +37,10 @@ class Regression(Task):
         return super().forward(batch).squeeze(-1)
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.mse_loss(full_precision(logits), batch["labels"], reduction="none")
+        return F.mse_loss(at_least_float32(logits), batch["labels"], reduction="none")
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
-        return divergence.squared(full_precision(p), full_precision(q))
+        return divergence.squared(p, q)
 
     def metrics(self) -> MetricCollection:
         return MetricCollection(

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -38,12 +37,13 @@ class Task(nn.Module, ABC):
         self.special_tokens = special_tokens
         self.at = at
         self._inputs = set(inspect.signature(network.forward).parameters) - {"labels"}
-        self.embeddings  # noqa: B018  (a network without a place to perturb is refused here)
+        # In a tuple: as an attribute it would be registered, and saved, a second time.
+        self._embeddings = (inject.find_embeddings(network, at),)
 
     @property
     def embeddings(self) -> nn.Module:
         """The module whose output is perturbed."""
-        return inject.find_embeddings(self.network, self.at)
+        return self._embeddings[0]
 
     @property
     def width(self) -> int:
@@ -88,7 +88,3 @@ class Task(nn.Module, ABC):
     def chance_loss(self) -> float | None:
         """The loss of a predictor that ignores its input; None where it is unknown."""
 
-
-def full_precision(logits: Tensor) -> Tensor:
-    """Logits in float32 at least: losses and divergences are differences of close numbers."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

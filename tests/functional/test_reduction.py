@@ -124,6 +124,7 @@ def test_nan_is_not_swallowed(reduce: Reduction, level: float):
     losses = torch.tensor([0.1, float("nan"), 0.7])
     assert reduce(losses, level).isnan()
     exactly(reduction.slope(losses, level)[1], torch.tensor(1.0))
+    exactly(_gradient(reduce, losses, level)[1], torch.tensor(1 / 3))
 
     weight = torch.tensor(1.0, requires_grad=True)
     reduce(losses * weight, level).backward()
