@@ -54,6 +54,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             level = module.descent.flood.level
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
+    trainer.loggers = []  # the curves are those of the training; what follows is the best checkpoint's
     outcome = describe(cfg) | {
         "val": _metrics(trainer.validate(module, data, keeper.best_model_path, verbose=False)),
         "test": _metrics(trainer.test(module, data, keeper.best_model_path, verbose=False)),

@@ -34,7 +34,7 @@ class FGM(FineTuner):
         task: Task,
         descent: Descent | None = None,
         *,
-        radius: float = 0.3,
+        radius: float = 0.1,
         weight: float = 1.0,
         same_dropout: bool = True,
     ) -> None:

@@ -37,9 +37,9 @@ class FreeLB(FineTuner):
         descent: Descent | None = None,
         *,
         steps: int = 3,
-        step_size: float = 0.1,
-        radius: float = 0.3,
-        init_size: float = 0.1,
+        step_size: float = 0.05,
+        radius: float = 0.1,
+        init_size: float = 0.05,
         norm: ball.Norm = "l2",
         same_dropout: bool = True,
     ) -> None:
