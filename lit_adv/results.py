@@ -23,6 +23,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def title(results: dict[str, Any]) -> str:
+    """What was run, in a few words.
+
+    >>> title({"method": "smart", "flood": "none", "proximal": "mbpp", "model": "m", "data": "d"})
+    'smart + mbpp: m on d'
+    """
+    parts = [results[group] for group in ("method", "flood", "proximal")]
+    chosen = " + ".join(part for part in parts if part != "none")
+    return f"{chosen}: {results['model']} on {results['data']}"
+
+
 def write(path: Path, results: dict[str, Any]) -> None:
     """Write JSON whole or not at all; a number that is not finite becomes null."""
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -32,20 +43,21 @@ def write(path: Path, results: dict[str, Any]) -> None:
 
 def show(results: dict[str, Any], folder: Path) -> None:
     """Print a short table of the metrics on validation and test."""
-    table = Table(title=" | ".join(results[key] for key in ("method", "flood", "proximal")))
+    table = Table(title=title(results), title_justify="left")
     for column, justify in (("", "left"), ("validation", "right"), ("test", "right")):
         table.add_column(column, justify=justify)
     for name in results["test"]:
         values = (results["val"].get(name), results["test"][name])
         table.add_row(name, *(f"{value:.4f}" for value in values if value is not None))
-    train = results["train"]
-    table.caption = (
-        f"{train['steps']} steps in {train['seconds']:.1f} s, "
-        f"{1000 * train['seconds_per_step']:.1f} ms each, {train['peak_memory_mib']:.0f} MiB"
-    )
     console = Console()
     console.print(table)
-    console.print(f"results in {folder}", highlight=False, soft_wrap=True)
+    train = results["train"]
+    for line in (
+        f"{train['steps']} steps in {train['seconds']:.1f} s, "
+        f"{1000 * train['seconds_per_step']:.1f} ms each, {train['peak_memory_mib']:.0f} MiB",
+        f"results in {folder}",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _finite(value: Any) -> Any:

@@ -22,9 +22,12 @@ from lit_adv.tasks.task import Task
 BY_HAND = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Trainer's options that manual optimisation takes away and Descent gives back."""
 
+COSTS = ("loss", "mse", "calibration_error")
+"""Metrics of which less is better."""
 
-def run(cfg: DictConfig) -> dict[str, Any]:
-    """Train and test what a composed configuration describes; returns what results.json holds."""
+
+def run(cfg: DictConfig) -> float | None:
+    """Train and test what a composed configuration describes; returns what a sweep optimises."""
     config.check(cfg)
     _quieten()
     folder = Path(cfg.output_dir)
@@ -35,11 +38,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     model: Model = instantiate(cfg.model)(data.splits)
     data.tokenise(model.tokenizer, order_seed=cfg.seed)
     task = model.task(data.splits)
+    check_metrics(cfg, task)
     module = build(cfg, task)
     if cfg.ckpt_path is not None:
         checkpoint.check(cfg.ckpt_path, module)
 
-    keeper = keep_best(cfg, task, folder)
+    monitor = cfg.monitor or task.monitor
+    keeper = keep_best(monitor, folder)
     stopwatch = Stopwatch()
     trainer = build_trainer(cfg, [keeper, stopwatch], folder)
     try:
@@ -50,7 +55,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         raise FloatingPointError(f"{error}{remedy}") from error
     finally:
         if trainer.is_global_zero and (folder / "metrics.csv").exists():
-            title = _title(cfg)
+            title = results.title(describe(cfg))
             level = module.descent.flood.level
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
@@ -64,7 +69,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         export(module, model, folder / "export")
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
-    return outcome
+    split, _, name = (cfg.optimized_metric or monitor).partition("/")
+    return outcome[split][name]
 
 
 def build(cfg: DictConfig, task: Task) -> FineTuner:
@@ -93,16 +99,13 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) ->
     )
 
 
-def keep_best(cfg: DictConfig, task: Task, folder: Path) -> ModelCheckpoint:
+def keep_best(monitor: str, folder: Path) -> ModelCheckpoint:
     """Keeps checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt."""
-    monitor, mode = task.monitor, task.monitor_mode
-    if cfg.monitor is not None:
-        monitor, mode = cfg.monitor, "min" if _is_cost(cfg.monitor) else "max"
     return ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
         monitor=monitor,
-        mode=mode,
+        mode="min" if monitor.partition("/")[2] in COSTS else "max",
         save_last=True,
         enable_version_counter=False,
     )
@@ -123,10 +126,17 @@ def export(module: FineTuner, model: Model, folder: Path) -> None:
     model.tokenizer.save_pretrained(folder)
 
 
-def optimized(cfg: DictConfig, task_monitor: str, outcome: dict[str, Any]) -> float | None:
-    """The number that a sweep's search sees."""
-    split, _, name = (cfg.optimized_metric or cfg.monitor or task_monitor).partition("/")
-    return outcome.get(split, {}).get(name)
+def check_metrics(cfg: DictConfig, task: Task) -> None:
+    """Refuse a metric that no validation or test will give.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
+    names = ["loss", *map(str, task.metrics().keys())]
+    for key, splits in (("monitor", ["val"]), ("optimized_metric", ["val", "test"])):
+        known = [f"{split}/{name}" for split in splits for name in names]
+        if cfg[key] is not None and cfg[key] not in known:
+            raise ValueError(f"{key}={cfg[key]}: no such metric; choose one of {', '.join(known)}")
 
 
 def _quieten() -> None:
@@ -137,21 +147,10 @@ def _quieten() -> None:
         "The '.*_dataloader' does not have many workers",  # tokenised text needs none
         "`isinstance\\(treespec, LeafSpec\\)",  # between lightning and torch
         "The number of training batches",  # fewer than log_every_n_steps
+        "The dirpath has changed",  # a resumed run keeps its best checkpoint in its own folder
     ):
         warnings.filterwarnings("ignore", message=message)
 
 
 def _metrics(logged: list[Any]) -> dict[str, float]:
     return {name.partition("/")[2]: value for name, value in logged[0].items()}
-
-
-def _is_cost(metric: str) -> bool:
-    return metric.partition("/")[2] in ("loss", "mse", "calibration_error")
-
-
-def _title(cfg: DictConfig) -> str:
-    named = describe(cfg)
-    parts = [named[group] for group in ("method", "flood", "proximal") if named[group] != "none"]
-    return f"{' + '.join(parts)}: {named['model']} on {named['data']}"
-
-

@@ -35,9 +35,9 @@ def _composition(message: str) -> str:
     if group:
         options = ", ".join(option for option in group[3].split() if "/" not in option)
         return f"{group[1]}={group[2]}: no such choice; choose one of {options}"
-    key = re.search(r"Could not override '(.+?)'.*Key '(.+?)' is not in struct", message)
+    key = re.search(r"Could not override '(.+?)'", message)
     if key:
-        return f"{key[1]}: unknown key {key[2]!r}; see --help or the file in conf/"
+        return f"{key[1]}: unknown key; --cfg job shows those there are"
     return message.removesuffix("Set the environment variable HYDRA_FULL_ERROR=1")
 
 

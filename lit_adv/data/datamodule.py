@@ -101,8 +101,13 @@ class TextData(L.LightningDataModule):
         return self._loader(data, [rows[cut : cut + self.eval_batch_size].tolist() for cut in cuts])
 
     def _loader(self, data: Tokenised, batches: LengthGroupedBatches | list[list[int]]) -> DataLoader:
+        # As sampler, not as batch sampler: only of a sampler does Lightning tell the epoch.
         return DataLoader(
-            data, batch_sampler=batches, collate_fn=self._collate, num_workers=self.num_workers
+            data,
+            batch_size=None,
+            sampler=batches,
+            collate_fn=self._collate,
+            num_workers=self.num_workers,
         )
 
     def _cached(self, split: Split, tokenizer: PreTrainedTokenizerBase, key: str) -> Tokenised:

@@ -110,6 +110,7 @@ def _read(file: Path) -> Table:
     import datasets  # here: half a second that generated data need not pay
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it in one line
     try:
         table = datasets.load_dataset(kind, data_files=str(file), split="train", **options)
     except datasets.exceptions.DatasetGenerationError as error:

@@ -14,7 +14,7 @@ from lit_adv.data.splits import Split
 COLUMNS = ("input_ids", "token_type_ids", "special_tokens_mask")
 
 
-class Tokenised(Dataset[dict[str, Tensor]]):
+class Tokenised(Dataset[list[dict[str, Tensor]]]):
     """Token columns of all examples end to end, with the place where each example begins.
 
     Args:
@@ -57,7 +57,11 @@ class Tokenised(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
+    def __getitem__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The examples of one batch: samplers here give batches of rows, not rows."""
+        return [self._example(row) for row in rows]
+
+    def _example(self, row: int) -> dict[str, Tensor]:
         place = slice(self.starts[row], self.starts[row + 1])
         example = {name: torch.from_numpy(all_[place]) for name, all_ in self.columns.items()}
         return {**example, "labels": torch.as_tensor(self.labels[row])}

@@ -27,7 +27,7 @@ class Classification(Task):
         special_tokens: see Task.
     """
 
-    monitor, monitor_mode = "val/accuracy", "max"
+    monitor = "val/accuracy"
 
     def __init__(
         self,

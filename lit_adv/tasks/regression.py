@@ -19,7 +19,7 @@ class Regression(Task):
         special_tokens: see Task.
     """
 
-    monitor, monitor_mode = "val/pearson", "max"
+    monitor = "val/pearson"
 
     def __init__(
         self,

@@ -23,8 +23,7 @@ class Task(nn.Module, ABC):
     """
 
     monitor: str
-    """The validation metric that the best checkpoint is chosen by, and how."""
-    monitor_mode: str
+    """The validation metric that the best checkpoint is chosen by."""
 
     def __init__(
         self, network: nn.Module, *, at: str | None = None, special_tokens: str = "perturb"
