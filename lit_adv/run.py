@@ -44,13 +44,13 @@ def run(cfg: DictConfig) -> float | None:
         checkpoint.check(cfg.ckpt_path, module)
 
     monitor = cfg.monitor or task.monitor
-    keeper = keep_best(monitor, folder)
+    best, last = keepers(monitor, folder)
     stopwatch = Stopwatch()
-    trainer = build_trainer(cfg, [keeper, stopwatch], folder)
+    trainer = build_trainer(cfg, [best, last, stopwatch], folder)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
     except FloatingPointError as error:
-        kept = keeper.last_model_path or keeper.best_model_path
+        kept = last.best_model_path
         remedy = f"; the last good checkpoint is {kept}" if kept else "; there is no checkpoint yet"
         raise FloatingPointError(f"{error}{remedy}") from error
     finally:
@@ -61,8 +61,8 @@ def run(cfg: DictConfig) -> float | None:
 
     trainer.loggers = []  # the curves are those of the training; what follows is the best checkpoint's
     outcome = describe(cfg) | {
-        "val": _metrics(trainer.validate(module, data, keeper.best_model_path, verbose=False)),
-        "test": _metrics(trainer.test(module, data, keeper.best_model_path, verbose=False)),
+        "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
+        "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
         "train": stopwatch.figures(trainer.global_step),
     }
     if trainer.is_global_zero:
@@ -99,16 +99,13 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) ->
     )
 
 
-def keep_best(monitor: str, folder: Path) -> ModelCheckpoint:
-    """Keeps checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt."""
-    return ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        mode="min" if monitor.partition("/")[2] in COSTS else "max",
-        save_last=True,
-        enable_version_counter=False,
-    )
+def keepers(monitor: str, folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keep checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt."""
+    mode = "min" if monitor.partition("/")[2] in COSTS else "max"
+    options = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
+    # Of its own: save_last of the other writes only when there is a new best.
+    return best, ModelCheckpoint(filename="last", **options)
 
 
 def describe(cfg: DictConfig) -> dict[str, Any]:

@@ -544,6 +544,12 @@ def test_between_two_looks_at_the_loss_the_first_bad_step_is_remembered():
         fit(module, _with_poison(6, at=2), log_every_n_steps=50)
 
 
+def test_without_logging_bad_losses_are_still_found():
+    module = FINETUNE(Poisoned(MeanPool(), num_labels=2), sgd())
+    with pytest.raises(FloatingPointError, match=r"optimizer step 2 \(epoch 0, batch 2\)"):
+        fit(module, _with_poison(6, at=2), log_every_n_steps=0)
+
+
 def test_no_checkpoint_is_written_of_weights_that_are_not_finite(tmp_path: Path):
     class Save(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
@@ -618,7 +624,7 @@ def test_data_may_have_no_length(name: str):
 
 def test_in_data_without_a_length_a_bad_loss_still_says_where():
     module = FINETUNE(Poisoned(MeanPool(), num_labels=2), sgd())
-    with pytest.raises(FloatingPointError, match="optimizer step 3"):
+    with pytest.raises(FloatingPointError, match=r"optimizer step 3 \(epoch 0, batch 3\)"):
         _fit_unending(module, _with_poison(6, at=3), steps=6)
 
 

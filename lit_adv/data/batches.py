@@ -47,4 +47,5 @@ class LengthGroupedBatches(Sampler[list[int]]):
         full = [batch for batch in batches if len(batch) == self._batch_size]
         rest = [batch for batch in batches if len(batch) < self._batch_size]
         random.shuffle(full)
-        return iter(full + rest)
+        # A generator: on resuming, Lightning makes the iterator before it tells the epoch.
+        yield from full + rest

@@ -171,7 +171,13 @@ def test_without_a_perturbation_the_passes_sum_up_to_plain_fine_tuning(steps: in
 
 @pytest.mark.parametrize(
     "option, value",
-    [("steps", 0), ("step_size", -0.1), ("radius", -1.0), ("init_size", float("nan"))],
+    [
+        ("steps", 0),
+        ("steps", 2.5),
+        ("step_size", -0.1),
+        ("radius", -1.0),
+        ("init_size", float("nan")),
+    ],
 )
 def test_what_has_no_meaning_is_refused_by_name(option: str, value: float):
     with pytest.raises(ValueError, match=f"method.{option}={value}"):

@@ -229,6 +229,7 @@ def test_an_unlimited_radius_is_a_radius_beyond_reach():
     [
         ("form", "C"),
         ("steps", -1),
+        ("steps", 2.5),
         ("step_size", -0.1),
         ("radius", -1.0),
         ("radius", float("nan")),

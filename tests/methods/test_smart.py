@@ -328,6 +328,7 @@ def test_noise_of_the_same_stream_is_drawn_for_every_batch_anew():
     [
         ("weight", -1.0),
         ("steps", -1),
+        ("steps", 2.5),
         ("noise_std", -0.1),
         ("step_size", -0.1),
         ("radius", -1.0),
