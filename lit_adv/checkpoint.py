@@ -37,6 +37,6 @@ def check(path: str | Path, module: nn.Module) -> None:
         if theirs.get(name) != ours.get(name):
             there, here = theirs.get(name, "absent"), ours.get(name, "absent")
             raise ValueError(
-                f"ckpt_path={path}: weights of another model: {name} is {there} there and {here} here; "
+                f"ckpt_path={path}: weights of another model: {name} is {there}, here {here}; "
                 "give the model and data it was trained with"
             )

@@ -28,7 +28,9 @@ def draw(metrics: Path, picture: Path, *, title: str, level: float | None = None
         axes.plot(*zip(*_smooth(train), strict=True), color=BLUE, linewidth=2, label="training")
     if validation:
         points = tuple(zip(*validation, strict=True))
-        axes.plot(*points, color=ORANGE, linewidth=2, linestyle="--", marker="o", label="validation")
+        axes.plot(
+            *points, color=ORANGE, linewidth=2, linestyle="--", marker="o", label="validation"
+        )
     if level is not None:
         axes.axhline(level, color=GREY, linestyle=":", label=f"flood level {level:g}")
     axes.set(title=title, xlabel="optimizer step", ylabel="loss")

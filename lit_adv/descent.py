@@ -36,13 +36,16 @@ def adamw(
             raise ValueError(f"optimizer.{name}={value}: needs to be at least 0")
     devices = {weight.device.type for group in groups for weight in group["params"]}
     fused = devices <= {"cpu", "cuda", "mps", "xpu"}
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, weight_decay=weight_decay, fused=fused
     )
+    # Else the loss scale of float16 is taken off within step(), and clipping comes too early.
+    optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
+    return optimizer
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """The weights that train, in two groups: matrices, and biases and norms without weight decay."""
+    """The weights that train: matrices in one group, biases and norms without decay in another."""
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2]},
@@ -53,7 +56,7 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 @dataclass(kw_only=True)
 class Schedule:
-    """Learning-rate schedule over the optimizer steps, by the names of `transformers.get_scheduler`.
+    """Learning-rate schedule, by the names of `transformers.get_scheduler`.
 
     Args:
         name: linear, cosine, constant, constant_with_warmup, reduce_lr_on_plateau, ...
@@ -134,7 +137,7 @@ class Descent:
             )
         if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
             raise ValueError(
-                f"gradient_clip_val={self.gradient_clip_val}: needs to be positive; null = unlimited"
+                f"gradient_clip_val={self.gradient_clip_val}: needs to be positive; null = no limit"
             )
         if self.gradient_clip_algorithm not in ("norm", "value"):
             raise ValueError(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_adv import inject
 from lit_adv.descent import Descent, decay_groups
@@ -20,9 +21,10 @@ from lit_adv.window import Window
 class FineTuner(L.LightningModule):
     """`theta <- theta - lr * grad mean_b l(f(x_b; theta), y_b)`: Lightning's loop, by hand.
 
-    Every method is this module with another `training_step`: it looks for perturbations, adds training
-    passes with `accumulate`, and ends with `descend`, which floods, clips, steps, schedules and lets the
-    proximal reference follow, in that order. Cost of plain fine-tuning: one forward pass, one backward.
+    Every method is this module with another `training_step`: it looks for perturbations, adds
+    training passes with `accumulate`, and ends with `descend`, which floods, clips, steps,
+    schedules and lets the proximal reference follow, in that order. Cost of plain fine-tuning: one
+    forward pass, one backward.
 
     Args:
         task: the network and its losses.
@@ -47,6 +49,7 @@ class FineTuner(L.LightningModule):
         self._noise_state: Tensor | None = None
         self._random_state: inject.RandomState | None = None
         self._bad_step = torch.tensor(-1)
+        self._total_steps = 0
 
     # ---- what a method sees ----------------------------------------------------------------------
 
@@ -86,7 +89,8 @@ class FineTuner(L.LightningModule):
     def zeros(self, batch: Batch) -> Tensor:
         """The perturbation that perturbs nothing, [batch, tokens, width]."""
         mask = self.task.mask(batch)
-        return torch.zeros(*mask.shape, self.task.width, device=mask.device)
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        return torch.zeros(*mask.shape, self.task.width, device=mask.device, dtype=dtype)
 
     def sample(
         self, batch: Batch, size: float, norm: ball.Norm = "l2", per: ball.Per = "example"
@@ -103,7 +107,15 @@ class FineTuner(L.LightningModule):
         finally:
             self._random_state = None
 
-    def accumulate(self, losses: Tensor, share: float = 1.0, wrt: Tensor | None = None) -> Tensor:
+    @overload
+    def accumulate(self, losses: Tensor, share: float = 1.0) -> None: ...
+
+    @overload
+    def accumulate(self, losses: Tensor, share: float = 1.0, *, wrt: Tensor) -> Tensor: ...
+
+    def accumulate(
+        self, losses: Tensor, share: float = 1.0, *, wrt: Tensor | None = None
+    ) -> Tensor | None:
         """Add the gradient of `share * losses` to the weights'; return delta's, which comes free.
 
         Delta's gradient is that of the unflooded losses, up to a positive factor.
@@ -111,13 +123,14 @@ class FineTuner(L.LightningModule):
         Args:
             losses: of one pass over the batch at hand, [batch]; more passes follow.
             share: weight of this pass in the step's objective.
-            wrt: the perturbation whose gradient is wanted.
+            wrt: the perturbation whose gradient is wanted; None = nobody's.
         """
         self.window.accumulate(losses, share)
         if wrt is None:
-            return losses.new_empty(0)
-        assert wrt.grad is not None
-        grad, wrt.grad = wrt.grad, None
+            return None
+        assert wrt.grad is not None, "the losses do not depend on the perturbation"
+        # Overflow of the loss scale: the optimizer will skip this step; the adversary stays put.
+        grad, wrt.grad = wrt.grad.nan_to_num(0, 0, 0), None
         if self.descent.flood.of == "example":
             # Below the level the weights climb; the adversary goes on climbing too.
             grad = self.descent.flood.slope(losses.detach()).view(-1, 1, 1) * grad
@@ -163,7 +176,7 @@ class FineTuner(L.LightningModule):
 
     @property
     def window(self) -> Window:
-        """The effective batch at hand: `accumulate_grad_batches` batches, fewer at an epoch's end."""
+        """The effective batch: `accumulate_grad_batches` batches, fewer at an epoch's end."""
         if self._window is None:
             left = self.trainer.num_training_batches - self.trainer.fit_loop.batch_idx
             size = int(min(self.descent.accumulate_grad_batches, left))
@@ -173,12 +186,13 @@ class FineTuner(L.LightningModule):
 
     def _step(self) -> None:
         optimizer = self.optimizers()
-        optimizer.step()  # masks and clips in on_before_optimizer_step
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.step()  # clips in on_before_optimizer_step
         # Autocast may keep half-precision copies of the weights as they were before the step.
         torch.clear_autocast_cache()
         optimizer.zero_grad()
         self._schedule("step", self.trainer.global_step)
-        self.descent.proximal.follow(self.task, self.trainer.global_step, self.total_steps)
+        self.descent.proximal.follow(self.task, self.trainer.global_step, self._total_steps)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, not before step(): half-precision gradients are unscaled only from this hook on.
@@ -197,19 +211,17 @@ class FineTuner(L.LightningModule):
             if schedule.monitor in self.trainer.callback_metrics:
                 scheduler.step(self.trainer.callback_metrics[schedule.monitor])
         else:
+            assert isinstance(scheduler, LRScheduler)
             scheduler.step()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
         optimizer = self.descent.optimizer(decay_groups(self.task))
-        epochs = self.trainer.max_epochs or 1
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": self.descent.schedule.build(optimizer, self.total_steps, epochs),
-        }
+        epochs, self._total_steps = self.trainer.max_epochs or 1, self.total_steps
+        return [optimizer], [self.descent.schedule.build(optimizer, self._total_steps, epochs)]
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training, as Trainer's limits and the accumulation have it."""
+        """Optimizer steps of the whole training: Trainer's limits over the accumulation."""
         stepping = self.trainer.estimated_stepping_batches  # also sets up the data
         batches, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
         if self.trainer.max_steps >= 0 and (not epochs or epochs < 0 or batches == float("inf")):
@@ -222,7 +234,14 @@ class FineTuner(L.LightningModule):
     # ---- the rest of Lightning's loop ------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        self._bad_step = self._bad_step.to(self.device)
+        if self.trainer.world_size > 1:
+            # The flood's slope and the mean of uneven batches would be those of each process alone.
+            raise ValueError(
+                f"trainer.devices: {self.trainer.world_size} processes are not supported yet; set 1"
+            )
+        self._bad_step = torch.tensor(-1, device=self.device)
+        self._window = None
+        self.zero_grad()  # a training broken off may have left the gradient of half a window
         if self.descent.proximal.weight:
             self.descent.proximal.begin(self.task)
 
@@ -230,9 +249,15 @@ class FineTuner(L.LightningModule):
         self._check_finite()
         self._schedule("epoch", self.current_epoch + 1)
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        if self.trainer.fit_loop.batch_idx % self.trainer.log_every_n_steps == 0:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if every and batch_idx % every == 0:
             self._check_finite()
+
+    def on_validation_model_zero_grad(self) -> None:
+        # Lightning does not know of windows: an open one keeps its gradient over a validation.
+        if self._window is None:
+            super().on_validation_model_zero_grad()
 
     def on_validation_start(self) -> None:
         self._check_finite()
@@ -264,7 +289,7 @@ class FineTuner(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lit_adv"]
         self.descent.proximal.load_state_dict(state["proximal"])
-        self._noise_state = state["noise"]
+        self._noise, self._noise_state = None, state["noise"]
 
     @property
     def noise(self) -> torch.Generator:
@@ -290,17 +315,18 @@ class FineTuner(L.LightningModule):
         if bad >= 0:
             raise FloatingPointError(
                 f"the training loss was not finite at optimizer step {bad} (epoch "
-                f"{self.current_epoch}, batch {self._batch_of(bad)}); lower optimizer.lr or the radius"
+                f"{self.current_epoch}, batch {self._batch_of(bad)}); "
+                "lower the learning rate or the radius"
             )
 
     def _batch_of(self, step: int) -> int:
-        per_epoch = -(-int(self.trainer.num_training_batches) // self.descent.accumulate_grad_batches)
-        return step % per_epoch * self.descent.accumulate_grad_batches
+        batches, size = self.trainer.num_training_batches, self.descent.accumulate_grad_batches
+        return (step if batches == float("inf") else step % -(-int(batches) // size)) * size
 
     def _check_level(self) -> None:
         level, chance = self.descent.flood.level, self.task.chance_loss
         if level is not None and chance is not None and level >= chance:
             raise ValueError(
-                f"flood.b={level}: not below {chance:.3f}, the loss of a predictor that ignores its "
-                "input, so there would be nothing to learn; choose a lower level"
+                f"flood.b={level}: not below {chance:.3f}, the loss of a predictor that ignores "
+                "its input, so there would be nothing to learn; choose a lower level"
             )

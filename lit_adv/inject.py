@@ -1,12 +1,14 @@
 """Where a perturbation enters a network, and what must stand still while it is looked for.
 
 The perturbation is added by a forward hook on the token-embedding module, not through
-`inputs_embeds`: that path changes position ids in some models, loses token types and tempts to embed
-twice. Everything displaced here is put back when the block ends, also when it ends in an error.
+`inputs_embeds`: that path changes position ids in some models, loses token types and tempts to
+embed twice. Everything displaced here is put back when the block ends, also when it ends in an
+error.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,8 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
 
     Args:
         network: any Hugging Face model, or any module if `at` is given.
-        at: dotted name of a submodule; None asks the network (`get_input_embeddings()`, of the encoder
-            in an encoder-decoder).
+        at: dotted name of a submodule; None asks the network (`get_input_embeddings()`, of the
+            encoder in an encoder-decoder).
 
     Raises:
         ValueError: no such submodule, or the network does not say where its embeddings are.
@@ -31,8 +33,9 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
             raise ValueError(f"model.at={at}: no such module; {_candidates(network)}")
         return modules[at]
 
-    config = getattr(network, "config", None)
-    owner = network.get_encoder() if getattr(config, "is_encoder_decoder", False) else network
+    owner: Any = network
+    if getattr(getattr(network, "config", None), "is_encoder_decoder", False):
+        owner = owner.get_encoder()
     try:
         embeddings = owner.get_input_embeddings()
     except (AttributeError, NotImplementedError):
@@ -63,7 +66,8 @@ def perturbed(embeddings: nn.Module, delta: Tensor | None) -> Iterator[None]:
     def add(module: nn.Module, args: object, output: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        # In the network's own type: a float32 sum would switch off half-precision weights behind it.
+        # In the network's own type: a float32 sum would switch off half-precision weights behind
+        # it.
         return output + delta.to(output.dtype) if calls == 1 else output
 
     handle = embeddings.register_forward_hook(add)

@@ -44,8 +44,9 @@ def write(path: Path, results: dict[str, Any]) -> None:
 def show(results: dict[str, Any], folder: Path) -> None:
     """Print a short table of the metrics on validation and test."""
     table = Table(title=title(results), title_justify="left")
-    for column, justify in (("", "left"), ("validation", "right"), ("test", "right")):
-        table.add_column(column, justify=justify)
+    table.add_column("")
+    table.add_column("validation", justify="right")
+    table.add_column("test", justify="right")
     for name in results["test"]:
         values = (results["val"].get(name), results["test"][name])
         table.add_row(name, *(f"{value:.4f}" for value in values if value is not None))

@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> float | None:
             level = module.descent.flood.level
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
-    trainer.loggers = []  # the curves are those of the training; what follows is the best checkpoint's
+    trainer.loggers = []  # the curves end with the training
     outcome = describe(cfg) | {
         "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
         "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),

@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lit_adv import foreach
 from lit_adv.flood.flood import Flood
 
 
 class Window:
     """Gathers in `.grad` the gradient of one effective batch's flooded loss plus its penalties.
 
-    The effective batch may be cut into micro-batches (accumulation), and a method may pass over each
-    of these several times, every pass with its share. Every example counts the same however the batch
-    is cut, and the task loss is the mean over examples and passes, times the sum of the shares.
+    The effective batch may be cut into micro-batches (accumulation), and a method may pass over
+    each of these several times, every pass with its share. Every example counts the same however
+    the batch is cut, and the task loss is the mean over examples and passes, times the sum of the
+    shares.
 
     Flooding a batch needs the slope of the whole window's loss, known only at its last pass. Until
-    then `.grad` holds the gradient of the task loss alone; that of penalties, which are not flooded,
-    waits in a second buffer. It is needed only where micro-batches, penalties and a flood of the whole
-    batch meet.
+    then `.grad` holds the gradient of the task loss alone; that of penalties, which are not
+    flooded, waits in a second buffer. It is needed only where micro-batches, penalties and a flood
+    of the whole batch meet.
 
     Args:
         size: micro-batches in this window.
@@ -96,7 +98,7 @@ class Window:
         self._position += 1
         self._examples += len(losses)
         if self.full and self._examples != self._expected and (grads := _there(self._grads())):
-            torch._foreach_mul_(grads, self._expected / self._examples)
+            foreach.mul_(grads, self._expected / self._examples)
 
     def _enter(self, losses: Tensor, share: float) -> Tensor:
         detached = losses.detach()
@@ -115,7 +117,7 @@ class Window:
         self._below = (slope < 0) * self._seen
         grads = _there(self._grads())
         if grads:
-            torch._foreach_mul_(grads, slope)
+            foreach.mul_(grads, slope)
         for weight, penalty in zip(self._weights, self._penalties, strict=True):
             if penalty is not None:
                 weight.grad = _plus(weight.grad, penalty)

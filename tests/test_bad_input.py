@@ -9,7 +9,6 @@ import torch
 from commandline import SMALL, refusal, train
 
 
-
 class Poison(L.Callback):
     """Puts a NaN into a weight in the middle of the second epoch."""
 
@@ -79,7 +78,9 @@ def choosing_first(overrides: list[str]) -> list[str]:
     data = any(o.startswith("data=") for o in overrides)
     model = any(o.startswith("model=") for o in overrides)
     skip = ("data.train", "data.val", "data.test") if data else ()
-    return [o for o in SMALL if not o.startswith((*skip, *(("model.",) if model else ())))] + overrides
+    return [
+        o for o in SMALL if not o.startswith((*skip, *(("model.",) if model else ())))
+    ] + overrides
 
 
 LOCAL = [option for option in SMALL if not option.startswith("data.")] + ["data=local"]

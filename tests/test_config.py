@@ -50,14 +50,20 @@ def test_every_yaml_begins_with_what_it_is(group: str, choice: str):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+method.step_sise=1", "method=pgd"], r"method.step_sise=1: .*did you mean method.step_size"),
+        (
+            ["+method.step_sise=1", "method=pgd"],
+            r"method.step_sise=1: .*did you mean method.step_size",
+        ),
         (["+flood.level=1", "flood=fixed"], r"flood.level=1: unknown key of Fixed; it has b"),
         (["method=pgd", "method.steps=2.5"], r"method.steps=2.5: needs to be a whole number"),
         (["method=pgd", "method.norm=l3"], r"method.norm=l3: .*one of l2, linf, soft-inf"),
         (["method=fgm", "method.radius=wide"], r"method.radius=wide: needs to be a number"),
         (["data=local"], r"data.path: needs a value; set data.path="),
         (["data.limit=all"], r"data.limit=all: needs to be a whole number or null"),
-        (["+callbacks.x._target_=lit_adv.callbacks.nothing.No"], r"callbacks.x._target_=.*imported"),
+        (
+            ["+callbacks.x._target_=lit_adv.callbacks.nothing.No"],
+            r"callbacks.x._target_=.*imported",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_remedy(overrides: list[str], message: str):

@@ -64,17 +64,17 @@ class Brute:
 
     def objective(self, flood: Flood) -> Tensor:
         if isinstance(flood, Fixed):
-            return self.shares.sum() * ((self.mean - flood.level).abs() + flood.level)
+            return self.shares.sum() * ((self.mean - flood.b).abs() + flood.b)
         if isinstance(flood, Individual):
-            flooded = (self.losses - flood.level).abs() + flood.level
+            flooded = (self.losses - flood.b).abs() + flood.b
             return (self.shares * flooded).mean(1).sum()
         return (self.shares * self.losses).mean(1).sum()
 
     def below(self, flood: Flood) -> Tensor:
         if isinstance(flood, Fixed):
-            return (self.mean < flood.level).double()
+            return (self.mean < flood.b).double()
         if isinstance(flood, Individual):
-            return (self.shares * (self.losses < flood.level)).mean(1).sum() / self.shares.sum()
+            return (self.shares * (self.losses < flood.b)).mean(1).sum() / self.shares.sum()
         return torch.tensor(0.0).double()
 
 

@@ -12,8 +12,8 @@ import torch
 class Stopwatch(L.Callback):
     """Time of the training batches alone: without validation, checkpoints and start-up.
 
-    On an accelerator the host runs ahead of the device, so time is read only where an epoch begins and
-    ends and where a validation interrupts it.
+    On an accelerator the host runs ahead of the device, so time is read only where an epoch begins
+    and ends and where a validation interrupts it.
     """
 
     def __init__(self) -> None:

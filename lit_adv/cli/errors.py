@@ -20,7 +20,7 @@ def one_line(error: BaseException) -> str | None:
     message = " ".join(str(error).split())
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition(message)
-    if isinstance(error, USERS) or isinstance(error, MisconfigurationException):
+    if isinstance(error, (*USERS, MisconfigurationException)):
         return message
     return None
 
@@ -28,8 +28,8 @@ def one_line(error: BaseException) -> str | None:
 def _composition(message: str) -> str:
     """Hydra's paragraphs, shortened to what is wrong and what there is.
 
-    >>> _composition("In 'train': Could not find 'method/smrt' Available options in 'method': fgm pgd")
-    'method=smrt: no such choice; choose one of fgm, pgd'
+    >>> _composition("In 'train': Could not find 'method/smrt' Available options in 'method': fgm
+    pgd") 'method=smrt: no such choice; choose one of fgm, pgd'
     """
     group = re.search(r"Could not find '(.+)/([^'/]+)'.*?Available options in '.+?': (.+)", message)
     if group:

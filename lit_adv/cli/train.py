@@ -24,9 +24,7 @@ def main() -> None:
         del os.environ[FULL_ERROR]
 
 
-hydrated = hydra.main(
-    version_base="1.3", config_path=str(config.folder()), config_name="train"
-)
+hydrated = hydra.main(version_base="1.3", config_path=str(config.folder()), config_name="train")
 
 
 def _run(cfg: DictConfig) -> float | None:

@@ -1,1 +1,1 @@
-"""LightningDataModules: generated reviews, local files, hub data sets; tokenised once, padded little."""
+"""LightningDataModules: generated reviews, local files, hub data sets; tokenised once."""

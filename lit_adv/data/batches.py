@@ -19,7 +19,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch_size: int, *, seed: int = 0, pool: int = 50
+        self, lengths: Sequence[int] | np.ndarray, batch_size: int, *, seed: int = 0, pool: int = 50
     ) -> None:
         self._lengths = np.asarray(lengths)
         self._batch_size = batch_size

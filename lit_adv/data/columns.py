@@ -82,8 +82,8 @@ class Columns:
         if all(isinstance(value, int) for value in values):
             if min(values) < 0:
                 raise ValueError(
-                    f"data.label={self.label}: the train split has the label {min(values)}, which is "
-                    "no class index; an unlabelled split cannot be trained on"
+                    f"data.label={self.label}: the train split has the label {min(values)}, which "
+                    "is no class index; an unlabelled split cannot be trained on"
                 )
             return [str(index) for index in range(max(values) + 1)]
         if all(isinstance(value, str) and value for value in values):
@@ -91,8 +91,8 @@ class Columns:
         odd = next(v for v in train[self.label] if not isinstance(v, int | str) or v == "")
         row = list(train[self.label]).index(odd) + 1
         raise ValueError(
-            f"data.label={self.label}: row {row} of the train split has the label {odd!r}, which is "
-            "neither a class index nor a name; set data.regression=true if labels are numbers"
+            f"data.label={self.label}: row {row} of the train split has the label {odd!r}, which "
+            "is neither a class index nor a name; set data.regression=true if labels are numbers"
         )
 
 

@@ -5,6 +5,7 @@ import os
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -29,8 +30,8 @@ class TextData(L.LightningDataModule):
         max_length: longest example, in tokens; the rest is cut off.
         limit: training examples used, drawn at random by `seed`; None = all.
         num_workers: processes that load batches; 0 is fastest for tokenised text.
-        seed: of the data themselves: subset, cut-off validation split, generated texts and noise. The
-            run's seed sets the order of the batches.
+        seed: of the data themselves: subset, cut-off validation split, generated texts and noise.
+            The run's seed sets the order of the batches.
         cache: folder for tokenised splits; None = `$LIT_ADV_CACHE` or `~/.cache/lit_adv`.
 
     Raises:
@@ -100,7 +101,9 @@ class TextData(L.LightningDataModule):
         cuts = range(0, len(rows), self.eval_batch_size)
         return self._loader(data, [rows[cut : cut + self.eval_batch_size].tolist() for cut in cuts])
 
-    def _loader(self, data: Tokenised, batches: LengthGroupedBatches | list[list[int]]) -> DataLoader:
+    def _loader(
+        self, data: Tokenised, batches: LengthGroupedBatches | list[list[int]]
+    ) -> DataLoader:
         # As sampler, not as batch sampler: only of a sampler does Lightning tell the epoch.
         return DataLoader(
             data,
@@ -122,7 +125,8 @@ class TextData(L.LightningDataModule):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
-            np.savez(file, starts=data.starts, labels=data.labels, **data.columns)
+            arrays: dict[str, Any] = {"starts": data.starts, "labels": data.labels, **data.columns}
+            np.savez(file, **arrays)
         part.replace(path)
         return data
 

@@ -1,8 +1,8 @@
 """A grammar of short reviews: negation, intensifiers, and contrasts in which the last clause wins.
 
-The sentiment of a clause is that of its adjective or verb, turned by a negation; the label of a review
-is the sentiment of its last clause. Every word with a sentiment belongs to a group of synonyms that
-the grammar knows, so that exchanging one for another never changes a label.
+The sentiment of a clause is that of its adjective or verb, turned by a negation; the label of a
+review is the sentiment of its last clause. Every word with a sentiment belongs to a group of
+synonyms that the grammar knows, so that exchanging one for another never changes a label.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ JUDGEMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 LIKING = (("loved", "enjoyed", "adored"), ("hated", "disliked", "despised"))
 LIKING_PLAIN = (("love", "enjoy", "adore"), ("hate", "dislike", "despise"))
 
-# What is reviewed: its names, and for each aspect the judgements that suit it beside the general ones.
+# What is reviewed: its names, and for each aspect the judgements that suit it beside the general
+# ones.
 DOMAINS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "film": (
         ("film", "movie", "picture"),

@@ -11,9 +11,9 @@ from lit_adv.data.splits import Splits
 class Hub(TextData):
     """A data set that `datasets.load_dataset` loads; from its cache without a network.
 
-    Many benchmarks publish no labels for their test split: then name the official validation split as
-    `test`, and leave `validation` out, so that it is cut from the training rows. Reporting and choosing
-    the checkpoint then use different rows.
+    Many benchmarks publish no labels for their test split: then name the official validation split
+    as `test`, and leave `validation` out, so that it is cut from the training rows. Reporting and
+    choosing the checkpoint then use different rows.
 
     Args:
         path: name on the hub, `owner/name`.

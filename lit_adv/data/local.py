@@ -27,15 +27,18 @@ NAMES = {
 class Local(TextData):
     """A folder with train, validation and test files, or one file that is cut into the three.
 
-    Where a validation or test file is missing, part of the training rows is cut off to stand in for it.
+    Where a validation or test file is missing, part of the training rows is cut off to stand in
+    for it.
 
     Args:
         path: folder or file.
         text: name of the text column.
-        text_pair: name of the second text's column; None = single texts, `auto` = `text_pair` if present.
+        text_pair: name of the second text's column; None = single texts, `auto` = `text_pair` if
+            present.
         label: name of the label column.
         regression: labels are numbers, not classes.
-        label_names: names of the classes; None = those of a `meta.json` beside the files, else found.
+        label_names: names of the classes; None = those of a `meta.json` beside the files, else
+            found.
         validation_size: share of the training rows cut off where a split is missing.
 
     Raises:
@@ -108,12 +111,13 @@ def _read(file: Path) -> Table:
     kind, options = FORMATS[suffix]
 
     import datasets  # here: half a second that generated data need not pay
+    from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it in one line
     try:
         table = datasets.load_dataset(kind, data_files=str(file), split="train", **options)
-    except datasets.exceptions.DatasetGenerationError as error:
+    except DatasetGenerationError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"data.path={file}: cannot be read as {kind}: {cause}") from error
     return table.to_dict()

@@ -10,7 +10,7 @@ from lit_adv.data.splits import Split, Splits
 
 @dataclass(kw_only=True, eq=False)
 class Reviews(TextData):
-    """Reviews of films, restaurants, hotels, gadgets and books; distinct, the same for the same seed.
+    """Reviews of films, restaurants, hotels, gadgets and books; the same for the same seed.
 
     Args:
         train_size: training reviews.
@@ -51,4 +51,6 @@ class Reviews(TextData):
         )
         for row in random.sample(range(len(train)), round(self.label_noise * len(train))):
             train.labels[row] = 1 - train.labels[row]
-        return Splits(train=train, validation=validation, test=test, label_names=["blame", "praise"])
+        return Splits(
+            train=train, validation=validation, test=test, label_names=["blame", "praise"]
+        )

@@ -21,7 +21,7 @@ class Flood:
     """b in nats (or squared units of the target); None = no flooding."""
 
     def slope(self, loss: Tensor) -> Tensor:
-        """Slope of each loss given: of the examples, [batch], or of the whole effective batch, []."""
+        """Slope of each loss given: of examples, [batch], or of the whole effective batch, []."""
         return torch.ones_like(loss)
 
 

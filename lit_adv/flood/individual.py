@@ -9,8 +9,8 @@ from lit_adv.functional import reduction
 class Individual(Flood):
     """`mean_i (|l_i - b| + b)`: every example is flooded by its own loss.
 
-    In a method of several training passes each pass is flooded by itself, as if the perturbed copies
-    were examples of a larger batch. Cost: nothing.
+    In a method of several training passes each pass is flooded by itself, as if the perturbed
+    copies were examples of a larger batch. Cost: nothing.
 
     Args:
         b: flood level, in the loss's unit; 0 floods nothing.
@@ -20,10 +20,9 @@ class Individual(Flood):
     """
 
     of = "example"
-    level: float
 
     def __init__(self, b: float = 0.1) -> None:
-        self.level = check_level("flood=individual", b)
+        self.b = self.level = check_level("flood=individual", b)
 
     def slope(self, loss: Tensor) -> Tensor:
-        return reduction.slope(loss, self.level)
+        return reduction.slope(loss, self.b)

@@ -12,7 +12,7 @@ All arithmetic is done in float32 at least, and nothing depends on an absolute e
 """
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,8 @@ from lit_adv.functional.precision import at_least_float32
 
 Norm: TypeAlias = Literal["l2", "linf", "soft-inf"]
 Per: TypeAlias = Literal["example", "token"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+PERS: tuple[Per, ...] = get_args(Per)
 
 
 def unit(
@@ -30,8 +32,8 @@ def unit(
     """Steepest-ascent direction of size one; exactly zero where the gradient is zero.
 
     The gradient is first scaled by its largest coordinate, so the direction neither overflows nor
-    underflows. Scaling the gradient by a power of two does not change a bit of it, and scaling it by
-    anything else only what rounding changes.
+    underflows. Scaling the gradient by a power of two does not change a bit of it, and scaling it
+    by anything else only what rounding changes.
 
     >>> unit(torch.tensor([[[3e-30, 4e-30]]]))
     tensor([[[0.6000, 0.8000]]])
@@ -81,8 +83,8 @@ def ascend(
 ) -> Float[Tensor, "batch tokens width"]:
     """One projected step of length `step_size` uphill: `Proj(delta + step_size * unit(grad))`.
 
-    Only the tokens of the mask move, and only they count for the direction's length. The result is a
-    new leaf: no gradient flows through the ascent.
+    Only the tokens of the mask move, and only they count for the direction's length. The result is
+    a new leaf: no gradient flows through the ascent.
     """
     real = mask.unsqueeze(-1)
     direction = unit(torch.where(real, grad, 0), norm, per)
@@ -103,7 +105,7 @@ def sample(
     `l2`: `U(-1, 1) * size / sqrt(n)`, where n is the number of perturbed coordinates of the example
     (or token), so `||delta|| <= size` and `E ||delta||^2 = size^2 / 3`. `linf`: `U(-size, size)`.
     """
-    noise = torch.empty(*mask.shape, width, device=mask.device)
+    noise = at_least_float32(torch.empty(*mask.shape, width, device=mask.device))
     noise.uniform_(-1, 1, generator=generator)
     real = mask.unsqueeze(-1)
     if norm != "l2":
@@ -121,14 +123,14 @@ def gaussian(
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch tokens width"]:
     """Normal noise of this standard deviation in every coordinate; zero where the mask is."""
-    noise = torch.empty(*mask.shape, width, device=mask.device)
+    noise = at_least_float32(torch.empty(*mask.shape, width, device=mask.device))
     noise.normal_(generator=generator)
     return torch.where(mask.unsqueeze(-1), noise * std, 0)
 
 
 def lengths(
     delta: Float[Tensor, "batch tokens width"], norm: Norm = "l2", per: Per = "example"
-) -> Float[Tensor, "batch #tokens #width"]:
+) -> Float[Tensor, "batch _ _"]:
     """Size of each example's (or token's) perturbation, in the norm, with reduced axes kept.
 
     >>> lengths(torch.tensor([[[3.0, 4.0]]]))
@@ -151,4 +153,3 @@ def _largest(x: Tensor, per: Per) -> Tensor:
 
 def _length(x: Tensor, per: Per) -> Tensor:
     return torch.linalg.vector_norm(x, dim=_axes(per), keepdim=True)
-

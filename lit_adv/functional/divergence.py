@@ -27,9 +27,7 @@ def symmetric_kl(
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)
 
 
-def squared(
-    p: Float[Tensor, " batch"], q: Float[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
+def squared(p: Float[Tensor, " batch"], q: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """`(p - q)^2`, for regression: one prediction per example, in squared units of the target."""
     return (at_least_float32(p) - at_least_float32(q)).square()
 

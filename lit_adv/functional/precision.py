@@ -1,4 +1,4 @@
-"""Half precision is for networks; norms, losses and divergences are computed in float32 at least."""
+"""Half precision is for networks; norms, losses and divergences want float32 at least."""
 
 import torch
 from jaxtyping import Float

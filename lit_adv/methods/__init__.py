@@ -1,1 +1,1 @@
-"""How do the inputs ascend? One LightningModule per file, the paper's loop in its `training_step`."""
+"""How do the inputs ascend? One LightningModule per file, the paper's loop in `training_step`."""

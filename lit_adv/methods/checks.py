@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
+Choice = TypeVar("Choice", bound=str)
 
 
 def at_least(bound: Number, key: str, value: Number, remedy: str = "") -> Number:
@@ -19,7 +20,18 @@ def at_least(bound: Number, key: str, value: Number, remedy: str = "") -> Number
     return value
 
 
-def one_of(choices: tuple[str, ...], key: str, value: str) -> str:
+def whole(bound: int, key: str, value: int, remedy: str = "") -> int:
+    """The value, if it is a whole number of at least the bound.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{key}={value}: needs to be a whole number")
+    return at_least(bound, key, value, remedy)
+
+
+def one_of(choices: tuple[Choice, ...], key: str, value: Choice) -> Choice:
     """The value, if it is one of the choices.
 
     Raises:

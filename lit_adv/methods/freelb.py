@@ -3,17 +3,18 @@
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
-from lit_adv.methods.checks import at_least
+from lit_adv.methods.checks import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
 
 class FreeLB(FineTuner):
-    """`(1/K) sum_{t<K} L(e + delta_t)`, `delta_{t+1} = Proj(delta_t + step_size * g_t / ||g_t||_2)`.
+    """`(1/K) sum_{t<K} L(e + delta_t)`, `delta_{t+1} = Proj(delta_t + step_size * g_t / ||g_t||)`.
 
-    Every pass trains and ascends at once, so the ascents cost nothing beside the K training passes. The
-    authors' code (zhuchen03/FreeLB eb23701) counts `steps` in two ways: K passes with K - 1 ascents (its
-    Hugging Face part, and here), or 1 + K passes (its fairseq part). There 0 means an unlimited radius,
-    and the start is not projected; here 0 means no perturbation, and it is.
+    Every pass trains and ascends at once, so the ascents cost nothing beside the K training
+    passes. The authors' code (zhuchen03/FreeLB eb23701) counts `steps` in two ways: K passes with
+    K - 1 ascents (its Hugging Face part, and here), or 1 + K passes (its fairseq part). There 0
+    means an unlimited radius, and the start is not projected; here 0 means no perturbation, and it
+    is.
 
     Passes per batch: K forward, K backward.
 
@@ -23,7 +24,8 @@ class FreeLB(FineTuner):
         steps: K, training passes per batch; 1 = one pass at the random start.
         step_size: alpha, length of one ascent, in units of the word embeddings.
         radius: epsilon, per example; 0 = no perturbation, inf = unlimited.
-        init_size: sigma, the uniform start has length sigma / sqrt(3) on average; 0 = start at zero.
+        init_size: sigma, the uniform start has length sigma / sqrt(3) on average; 0 = start at
+            zero.
         norm: `l2`, `linf` (sign steps) or `soft-inf` (see functional.ball).
         same_dropout: all passes draw the same dropout masks (as the paper has it).
 
@@ -44,11 +46,11 @@ class FreeLB(FineTuner):
         same_dropout: bool = True,
     ) -> None:
         super().__init__(task, descent, same_dropout=same_dropout)
-        self.steps = at_least(1, "method.steps", steps, "for plain fine-tuning use method=finetune")
+        self.steps = whole(1, "method.steps", steps, "for plain fine-tuning use method=finetune")
         self.step_size = at_least(0, "method.step_size", step_size)
         self.radius = at_least(0, "method.radius", radius)
         self.init_size = at_least(0, "method.init_size", init_size)
-        self.norm = norm
+        self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         mask, share = self.task.mask(batch), 1 / self.steps
@@ -57,6 +59,8 @@ class FreeLB(FineTuner):
         with self.passes():
             for _ in range(self.steps - 1):
                 losses = self.losses(batch, delta.requires_grad_())  # L(e + delta_t)
-                grad = self.accumulate(losses, share, wrt=delta)  # g_theta += grad L / K; g_t is free
+                grad = self.accumulate(
+                    losses, share, wrt=delta
+                )  # g_theta += grad L / K; g_t is free
                 delta = ball.ascend(delta, grad, mask, self.step_size, self.radius, self.norm)
             self.descend(batch, self.losses(batch, delta), share=share, delta=delta)

@@ -5,7 +5,7 @@ from typing import Literal
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
-from lit_adv.methods.checks import at_least, one_of
+from lit_adv.methods.checks import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -13,11 +13,13 @@ class PGD(FineTuner):
     """`min_theta max_{||delta|| <= radius} L(e + delta)`, the maximum by `steps` projected steps.
 
     Form B (the paper's) descends `L(e + delta_K)` alone. Form A (the widely copied
-    restore-and-accumulate recipe) descends `L(e) + L(e + delta_K)`; its clean pass is also its first
-    ascent when delta starts at zero. In both, the gradients of the ascents never reach the weights.
+    restore-and-accumulate recipe) descends `L(e) + L(e + delta_K)`; its clean pass is also its
+    first ascent when delta starts at zero. In both, the gradients of the ascents never reach the
+    weights.
 
-    Passes per batch, K = steps: K + 1 forward; form B: K backward to the input only and 1 full; form A:
-    K - 1 to the input only and 2 full (one more forward and input backward with a random start).
+    Passes per batch, K = steps: K + 1 forward; form B: K backward to the input only and 1 full;
+    form A: K - 1 to the input only and 2 full (one more forward and input backward with a random
+    start).
 
     Args:
         task: the network and its losses.
@@ -49,11 +51,11 @@ class PGD(FineTuner):
     ) -> None:
         super().__init__(task, descent, same_dropout=same_dropout)
         self.form = one_of(("A", "B"), "method.form", form)
-        self.steps = at_least(0, "method.steps", steps)
+        self.steps = whole(0, "method.steps", steps)
         self.step_size = at_least(0, "method.step_size", step_size)
         self.radius = at_least(0, "method.radius", radius)
         self.init_size = at_least(0, "method.init_size", init_size)
-        self.norm = norm
+        self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         mask, grad = self.task.mask(batch), None

@@ -1,4 +1,4 @@
-"""SMART, smoothness-inducing regularisation: Jiang et al., ACL 2020, arXiv:1911.03437, section 3.1."""
+"""SMART, smoothness-inducing regularisation: Jiang et al., ACL 2020, arXiv:1911.03437, 3.1."""
 
 from typing import Literal
 
@@ -8,22 +8,23 @@ from torch import Tensor
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
-from lit_adv.methods.checks import at_least, one_of
+from lit_adv.methods.checks import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
 
 class SMART(FineTuner):
     """`L + weight * mean_b max_{||delta_b|| <= radius} ls(f(e + delta), f(e))`.
 
-    `ls` is the task's divergence: symmetric KL, or squared difference for regression. The maximum is
-    sought from normal noise by `steps` steps `delta <- Proj(delta + step_size * g / ||g||)`, with
-    `g = grad_delta ls(f(e + delta), f(e))`. Both answers are trained.
+    `ls` is the task's divergence: symmetric KL, or squared difference for regression. The maximum
+    is sought from normal noise by `steps` steps `delta <- Proj(delta + step_size * g / ||g||)`,
+    with `g = grad_delta ls(f(e + delta), f(e))`. Both answers are trained.
 
     The authors' code (namisan/mt-dnn 3228e7c) does something else: `update="renormalise"`, that is
-    `delta <- (delta + step_size * g) / ||.||`, with a raw gradient many orders of magnitude below the
-    noise, so that its perturbation is the normalised noise; and it detaches the target of both KLs
-    (`detach_target`), which halves the gradient near agreement. With the paper's constants (radius 1e-5)
-    the regulariser is next to nothing. The presets smart/paper and smart/reference keep both.
+    `delta <- (delta + step_size * g) / ||.||`, with a raw gradient many orders of magnitude below
+    the noise, so that its perturbation is the normalised noise; and it detaches the target of both
+    KLs (`detach_target`): per logit the gradient is then p - q, half of the whole near agreement.
+    With the paper's constants (radius 1e-5) the regulariser is next to nothing. The presets
+    smart/paper and smart/reference keep both.
 
     Passes per batch: steps + 2 forward, steps backward to the input only, 2 full.
 
@@ -38,7 +39,8 @@ class SMART(FineTuner):
         radius: epsilon, size of the perturbation in the norm; 0 = no perturbation, inf = unlimited.
         norm: `l2`, `linf` or `soft-inf`; the paper's ball is `linf`, its step `soft-inf`.
         per: whether sizes are measured per `example` or per `token`.
-        update: `project`, or the authors' `renormalise`, which puts delta on the sphere of the radius.
+        update: `project`, or the authors' `renormalise`, which puts delta on the sphere of the
+            radius.
         detach_target: each KL trains only its first argument, as in the authors' code.
         same_dropout: all passes draw the same dropout masks.
 
@@ -64,23 +66,24 @@ class SMART(FineTuner):
     ) -> None:
         super().__init__(task, descent, same_dropout=same_dropout)
         self.weight = at_least(0, "method.weight", weight)
-        self.steps = at_least(0, "method.steps", steps)
+        self.steps = whole(0, "method.steps", steps)
         self.noise_std = at_least(0, "method.noise_std", noise_std)
         self.step_size = at_least(0, "method.step_size", step_size)
         self.radius = at_least(0, "method.radius", radius)
-        self.norm, self.per = norm, per
+        self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
+        self.per: ball.Per = one_of(ball.PERS, "method.per", per)
         self.update = one_of(("project", "renormalise"), "method.update", update)
         self.detach_target = detach_target
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        mask = self.task.mask(batch)
+        noise = ball.gaussian(mask, self.task.width, self.noise_std, self.noise)
         with self.passes():
             clean = self.logits(batch)  # f(e)
-            delta = ball.gaussian(
-                self.task.mask(batch), self.task.width, self.noise_std, self.noise
-            )
+            delta = noise if self.steps else ball.project(noise, self.radius, self.norm, self.per)
             for _ in range(self.steps):
                 grad = self.ascent(batch, delta, lambda p: self.task.divergence(p, clean.detach()))
-                delta = self.step(delta, grad, self.task.mask(batch))
+                delta = self.step(delta, grad, mask)
             adversarial = self.logits(batch, delta)  # f(e + delta)
             penalty = self.weight * self.smoothness(adversarial, clean)
             losses = self.task.losses(clean, batch)
@@ -89,15 +92,12 @@ class SMART(FineTuner):
     def step(self, delta: Tensor, grad: Tensor, mask: Tensor) -> Tensor:
         """One ascent step of the chosen form."""
         if self.update == "project":
-            size = (self.step_size, self.radius, self.norm, self.per)
-            return ball.ascend(delta, grad, mask, *size)
-        return self.radius * ball.unit((delta + self.step_size * grad).detach(), self.norm, self.per)
+            return ball.ascend(delta, grad, mask, self.step_size, self.radius, self.norm, self.per)
+        moved = torch.where(mask.unsqueeze(-1), delta + self.step_size * grad, 0).detach()
+        return self.radius * ball.unit(moved, self.norm, self.per)
 
     def smoothness(self, adversarial: Tensor, clean: Tensor) -> Tensor:
         """`ls` of every example, [batch]."""
         if not self.detach_target:
             return self.task.divergence(adversarial, clean)
-        # Half of each way: for the symmetric KL, grad = (p - q) per logit, as the authors' criterion.
-        there = self.task.divergence(adversarial, clean.detach())
-        back = self.task.divergence(adversarial.detach(), clean)
-        return torch.stack([there, back]).mean(0)
+        return self.task.towards(adversarial, clean) + self.task.towards(clean, adversarial)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Label, Splits
 from lit_adv.tasks.classification import Classification
@@ -23,17 +23,37 @@ class Model:
         special_tokens: `perturb` or `keep` clean.
     """
 
-    network: nn.Module
+    network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     at: str | None = None
     special_tokens: str = "perturb"
 
     def task(self, splits: Splits) -> Task:
         """The task that these labels ask for."""
-        place = {"at": self.at, "special_tokens": self.special_tokens}
         if splits.label_names is None:
-            return Regression(self.network, variance=_variance(splits.train.labels), **place)
-        return Classification(self.network, num_labels=len(splits.label_names), **place)
+            return Regression(
+                self.network,
+                variance=_variance(splits.train.labels),
+                at=self.at,
+                special_tokens=self.special_tokens,
+            )
+        return Classification(
+            self.network,
+            num_labels=len(splits.label_names),
+            at=self.at,
+            special_tokens=self.special_tokens,
+        )
+
+
+def labels(splits: Splits) -> dict[str, Any]:
+    """What a network's configuration says of its outputs: how many, and their names."""
+    if splits.label_names is None:
+        return {"num_labels": 1}
+    return {
+        "num_labels": len(splits.label_names),
+        "id2label": dict(enumerate(splits.label_names)),
+        "label2id": {name: index for index, name in enumerate(splits.label_names)},
+    }
 
 
 def _variance(values: Sequence[Label]) -> float:

@@ -7,7 +7,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from lit_adv.data.splits import Splits
-from lit_adv.models.model import Model
+from lit_adv.models.model import Model, labels
 
 
 def build(
@@ -35,16 +35,6 @@ def build(
         ValueError: the model or its tokenizer cannot be loaded.
     """
     source = packaged(package) or name
-    names = splits.label_names
-    labels = (
-        {"num_labels": 1}
-        if names is None
-        else {
-            "num_labels": len(names),
-            "id2label": dict(enumerate(names)),
-            "label2id": {label: index for index, label in enumerate(names)},
-        }
-    )
     logging.disable_progress_bar()
     loud = logging.get_verbosity()
     logging.set_verbosity_error()  # its report that the head is new
@@ -56,7 +46,7 @@ def build(
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,
             dtype="float32",
-            **labels,
+            **labels(splits),
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -1,11 +1,11 @@
-"""A small BERT from scratch, with a tokenizer trained on the training texts: seconds on a processor."""
+"""A small BERT from scratch, with a tokenizer trained on the training texts."""
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from lit_adv.data.splits import Splits
-from lit_adv.models.model import Model
+from lit_adv.models.model import Model, labels
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -39,7 +39,6 @@ def build(
         special_tokens: `perturb` or `keep` clean.
     """
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
-    names = splits.label_names
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -50,12 +49,9 @@ def build(
         attention_probs_dropout_prob=dropout,
         max_position_embeddings=max_tokens,
         initializer_range=0.04,  # BERT's 0.02 is meant for eight times the width
-        num_labels=1 if names is None else len(names),
         pad_token_id=tokenizer.pad_token_id,
+        **labels(splits),
     )
-    if names is not None:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: index for index, name in enumerate(names)}
     network = BertForSequenceClassification(config)
     # Words and positions weigh the same, or the order of the words is learned late or never.
     for table in (
@@ -69,7 +65,8 @@ def build(
 def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:
     """A lower-casing byte-pair tokenizer from the training texts; the same for the same texts.
 
-    Byte pairs and not word pieces: the trainer of those numbers its pieces differently in every process.
+    Byte pairs and not word pieces: the trainer of those numbers its pieces differently in every
+    process.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.Lowercase()

@@ -1,1 +1,1 @@
-"""What holds the weights near their past? One small file per answer, joined to FineTuner at one seam."""
+"""What holds the weights near their past? One small file per answer."""

@@ -1,4 +1,4 @@
-"""Momentum Bregman proximal point: Jiang et al., ACL 2020 (SMART), arXiv:1911.03437, section 3.2."""
+"""Momentum Bregman proximal point: Jiang et al., ACL 2020 (SMART), arXiv:1911.03437, 3.2."""
 
 from lit_adv.proximal.proximal import Proximal
 from lit_adv.tasks.task import Task
@@ -7,8 +7,10 @@ from lit_adv.tasks.task import Task
 class MBPP(Proximal):
     """`mu * D(theta, reference)` with `reference <- beta * reference + (1 - beta) * theta`.
 
-    The reference (a mean teacher) moves once per optimizer step. The authors published no code for it.
-    Cost: one forward pass per batch, and a training pass at the clean input in methods that have none.
+    The reference (a mean teacher) moves once per optimizer step. The authors published no code for
+    it.
+    Cost: one forward pass per batch, and a training pass at the clean input in methods that have
+    none.
 
     Args:
         weight: mu, per nat of divergence; the paper uses 1.

@@ -4,13 +4,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from lit_adv import foreach
 from lit_adv.tasks.task import Batch, Task
 
 
 class Teacher:
-    """A copy, in float32 at least, of the weights that train; frozen weights are shared, not copied.
+    """A copy, in float32 at least, of the weights that train; frozen weights are shared.
 
-    Batch statistics are the live network's: they are estimates about the data, not about the weights.
+    Batch statistics are the live network's: they are estimates about the data, not about the
+    weights.
     """
 
     def __init__(self, task: Task) -> None:
@@ -40,10 +42,10 @@ class Teacher:
         mine = list(self.weights.values())
         theirs = [live[name].detach() for name in self.weights]
         if keep == 0:
-            torch._foreach_copy_(mine, theirs)
+            foreach.copy_(mine, theirs)
         else:
             theirs = [t.to(m.dtype) for t, m in zip(theirs, mine, strict=True)]
-            torch._foreach_lerp_(mine, theirs, 1 - keep)
+            foreach.lerp_(mine, theirs, 1 - keep)
 
     @torch.no_grad()
     def restore(self, weights: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Vanilla Bregman proximal point: Jiang et al., ACL 2020 (SMART), arXiv:1911.03437, section 3.2."""
+"""Vanilla Bregman proximal point: Jiang et al., ACL 2020 (SMART), arXiv:1911.03437, 3.2."""
 
 from lit_adv.proximal.proximal import Proximal
 from lit_adv.tasks.task import Task
@@ -8,9 +8,9 @@ class VBPP(Proximal):
     """`theta_{t+1} = argmin F(theta) + mu * D(theta, theta_t)`, the argmin taken by `steps` steps.
 
     The reference is refreshed every `steps` optimizer steps. At the first step after a refresh the
-    penalty and its gradient are zero (without dropout), so with one step it would do nothing at all.
-    The authors published no code for it. Cost: one forward pass per batch, and a training pass at the
-    clean input in methods that have none.
+    penalty and its gradient are zero (without dropout), so with one step it would do nothing at
+    all. The authors published no code for it. Cost: one forward pass per batch, and a training
+    pass at the clean input in methods that have none.
 
     Args:
         weight: mu, per nat of divergence; the paper uses 1.

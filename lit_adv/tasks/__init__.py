@@ -1,1 +1,1 @@
-"""A Task is all that a method knows of a network: logits, losses, divergence, the place to perturb."""
+"""A Task is all that a method knows of a network: logits, losses, divergence, place to perturb."""

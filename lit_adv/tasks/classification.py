@@ -48,13 +48,18 @@ class Classification(Task):
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         return divergence.symmetric_kl(p, q)
 
+    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+        return divergence.kl(q.detach(), p)  # grad_p = softmax(p) - softmax(q)
+
     def metrics(self) -> MetricCollection:
         n = self.num_labels
         return MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(n, average="micro"),
                 "macro_f1": MulticlassF1Score(n, average="macro"),
-                "mcc": MulticlassMatthewsCorrCoef(n),
+                # With a class that never comes: for two classes torchmetrics has a special case
+                # that answers up to 1 for a constant predictor, where the coefficient is 0.
+                "mcc": MulticlassMatthewsCorrCoef(n + 1, validate_args=False),
                 "calibration_error": MulticlassCalibrationError(n, n_bins=15),
             }
         )

@@ -10,11 +10,12 @@ from lit_adv.tasks.task import Batch, Task
 
 
 class Regression(Task):
-    """Squared error, in squared units of the target; predictions are compared by squared difference.
+    """Squared error, in squared units of the target; predictions differ by the square too.
 
     Args:
         network: a model for sequence classification with a single output.
-        variance: variance of the training targets, which is the loss of always answering their mean.
+        variance: variance of the training targets, which is the loss of always answering their
+            mean.
         at: see Task.
         special_tokens: see Task.
     """
@@ -42,9 +43,16 @@ class Regression(Task):
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         return divergence.squared(p, q)
 
+    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+        return divergence.squared(p, q.detach())
+
     def metrics(self) -> MetricCollection:
         return MetricCollection(
-            {"pearson": PearsonCorrCoef(), "spearman": SpearmanCorrCoef(), "mse": MeanSquaredError()}
+            {
+                "pearson": PearsonCorrCoef(),
+                "spearman": SpearmanCorrCoef(),
+                "mse": MeanSquaredError(),
+            }
         )
 
     @property

@@ -79,6 +79,10 @@ class Task(nn.Module, ABC):
         """How far two predictions of each example lie apart, [batch]: symmetric, from logits."""
 
     @abstractmethod
+    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+        """One way of the divergence: pulls p towards a q that stands still, [batch]."""
+
+    @abstractmethod
     def metrics(self) -> MetricCollection:
         """Fresh metrics, updated with (logits, labels)."""
 
@@ -86,4 +90,3 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def chance_loss(self) -> float | None:
         """The loss of a predictor that ignores its input; None where it is unknown."""
-

@@ -39,7 +39,9 @@ def test_labels_are_balanced_and_the_first_clause_often_misleads():
     random = Random(2)
     reviews = [grammar.review(random) for _ in range(4000)]
     assert 0.47 < sum(label for _, label in reviews) / len(reviews) < 0.53
-    contrasts = [t for t, _ in reviews if re.search(r"\b(but|yet|still|although|while|though)\b", t)]
+    contrasts = [
+        t for t, _ in reviews if re.search(r"\b(but|yet|still|although|while|though)\b", t)
+    ]
     assert len(contrasts) > 1000
 
 
@@ -70,7 +72,9 @@ def test_the_same_seed_gives_the_same_splits_and_they_share_no_text():
 def test_wrong_labels_stand_in_the_training_split_only_and_are_as_many_as_said():
     splits = Reviews(label_noise=0.1).splits
     wrong = {
-        name: sum(read(text) != label for text, label in zip(split.texts, split.labels, strict=True))
+        name: sum(
+            read(text) != label for text, label in zip(split.texts, split.labels, strict=True)
+        )
         for name, split in splits.items()
     }
     assert wrong == {"train": 200, "validation": 0, "test": 0}

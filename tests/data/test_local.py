@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas
@@ -12,9 +13,9 @@ from lit_adv.data.local import Local
 ROWS = [{"text": f"text, {n}", "label": n % 3, "score": n / 4} for n in range(40)]
 
 
-def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     folder.mkdir(exist_ok=True)
-    path, table = folder / name, pandas.DataFrame(rows)
+    path, table = folder / name, pandas.DataFrame(list(rows))
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     match name.partition(".")[2]:
         case "jsonl":
@@ -22,7 +23,7 @@ def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
         case "jsonl.gz":
             path.write_bytes(gzip.compress(lines.encode()))
         case "json":
-            path.write_text(json.dumps(rows))
+            path.write_text(json.dumps(list(rows)))
         case "csv":
             table.to_csv(path, index=False)
         case "tsv":
@@ -92,8 +93,8 @@ def test_pairs_and_regression(tmp_path: Path):
 def test_columns_may_have_other_names(tmp_path: Path):
     rows = [{"body": f"t{n}", "other": "o", "mood": n % 2} for n in range(30)]
     write(tmp_path, "all.csv", rows)
-    columns = {"text": "body", "text_pair": "other", "label": "mood"}
-    splits = Local(path=str(tmp_path / "all.csv"), **columns).splits
+    path = str(tmp_path / "all.csv")
+    splits = Local(path=path, text="body", text_pair="other", label="mood").splits
     assert splits.train.texts[0].startswith("t") and splits.train.pairs is not None
 
 

@@ -399,8 +399,11 @@ def of_each_step(seen: list[Pass], steps: int) -> list[list[Pass]]:
 
 
 @every_method
-def test_all_passes_over_a_batch_draw_the_same_dropout_masks(name: str):
-    module = PERTURBING[name](classify(bert(dropout=0.3)), sgd(), **STILL[name])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_all_passes_over_a_batch_draw_the_same_dropout_masks(name: str, weight: float):
+    """Also the clean pass that is there for the proximal penalty alone."""
+    descent = sgd(proximal=MBPP(weight=weight))
+    module = PERTURBING[name](classify(bert(dropout=0.3)), descent, **STILL[name])
     first, second = of_each_step(fit(module, batches() * 2).module.seen, 2)
     for step in (first, second):
         for each in step[1:]:

@@ -9,6 +9,7 @@ from testbed import (
     FINETUNE,
     PERTURBING,
     MeanPool,
+    Run,
     Tensors,
     answer,
     ascent,
@@ -230,7 +231,7 @@ def test_the_logged_loss_is_the_task_loss_at_the_clean_input():
 # ---- regression ----------------------------------------------------------------------------------
 
 
-def _regress(network: nn.Module, batch: Tensors, **options: Any):
+def _regress(network: nn.Module, batch: Tensors, **options: Any) -> Run:
     batch = {**batch, "labels": batch["labels"].double()}
     defaults = {"weight": 2.0, "steps": 1, "noise_std": 1e-9, "step_size": 0.3, "radius": 0.5}
     module = recording(Method)(Regression(network), sgd(lr=0.0), **{**defaults, **options})

