@@ -1,6 +1,7 @@
 """`python train.py` from command line to report."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -111,6 +112,30 @@ def test_a_run_resumes_from_its_last_checkpoint(monkeypatch: pytest.MonkeyPatch,
         assert torch.equal(weight, ends[1]["state_dict"][name]), name
     for name, weight in ends[0]["lit_adv"]["proximal"]["weights"].items():
         assert torch.equal(weight, ends[1]["lit_adv"]["proximal"]["weights"][name]), name
+
+
+def test_pairs_with_numbers_are_a_regression_from_file_to_results(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    rows = [{"text": f"word{n % 7}", "text_pair": "x", "label": float(n % 7)} for n in range(60)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = [option for option in SMALL if not option.startswith("data.")]
+    local = ["data=local", f"data.path={tmp_path / 'all.jsonl'}", "data.regression=true"]
+    options = ["method=smart", "proximal=vbpp", "logger=tensorboard"]
+    results = train(monkeypatch, tmp_path / "run", *small, *local, *options)
+    assert results["test"].keys() == {"loss", "pearson", "spearman", "mse"}
+    assert results["test"]["mse"] == pytest.approx(results["test"]["loss"])
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+    assert (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_micro_batches_clipping_and_a_schedule_by_epochs_work_by_trainers_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    options = ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.5"]
+    options += ["scheduler.interval=epoch", "method=pgd", "method.form=A", "flood=individual"]
+    results = train(monkeypatch, tmp_path / "run", *SMALL, *options)
+    assert results["train"]["steps"] == 4  # three batches: a window of two, and one of the rest
 
 
 def test_the_console_script_and_train_py_are_the_same_command(tmp_path: Path):

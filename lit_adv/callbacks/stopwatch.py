@@ -12,28 +12,24 @@ import torch
 class Stopwatch(L.Callback):
     """Time of the training batches alone: without validation, checkpoints and start-up.
 
-    On an accelerator the host runs ahead of the device, so time is read only where an epoch begins
-    and ends and where a validation interrupts it.
+    On an accelerator the host runs ahead of the device, so time is read only where a stretch of
+    training batches begins and ends: at the ends of epochs and where a validation interrupts them.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._since: float | None = None
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop()
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.training:
-            self._start()
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop()
 
     def figures(self, steps: int) -> dict[str, Any]:
@@ -44,9 +40,6 @@ class Stopwatch(L.Callback):
             "steps": steps,
             "peak_memory_mib": peak_memory_mib(),
         }
-
-    def _start(self) -> None:
-        self._since = time.perf_counter()
 
     def _stop(self) -> None:
         if self._since is not None:

@@ -28,8 +28,9 @@ def one_line(error: BaseException) -> str | None:
 def _composition(message: str) -> str:
     """Hydra's paragraphs, shortened to what is wrong and what there is.
 
-    >>> _composition("In 'train': Could not find 'method/smrt' Available options in 'method': fgm
-    pgd") 'method=smrt: no such choice; choose one of fgm, pgd'
+    >>> said = "Could not find 'method/smrt' Available options in 'method': fgm pgd"
+    >>> _composition(said)
+    'method=smrt: no such choice; choose one of fgm, pgd'
     """
     group = re.search(r"Could not find '(.+)/([^'/]+)'.*?Available options in '.+?': (.+)", message)
     if group:

@@ -72,7 +72,10 @@ class TextData(L.LightningDataModule):
             splits = self.load()
             for name, split in splits.items():
                 if not len(split):
-                    raise ValueError(f"data: the {name} split is empty; {self!r}")
+                    raise ValueError(
+                        f"data: the {name} split is empty (the training split has "
+                        f"{len(splits.train)} rows); give more rows"
+                    )
             if self.limit is not None and self.limit < len(splits.train):
                 splits.train = splits.train.cut(self.limit, self.seed)[1]
             self._splits = splits

@@ -119,7 +119,7 @@ def review(random: Random) -> tuple[str, int]:
     """One review and its label, 1 = praise, 0 = blame.
 
     >>> review(Random(3))
-    ('my sister chose this phone : although i adored the screen , the software was faulty', 0)
+    ('after two days , the service was anything but swift , yet the bill proved good', 1)
     """
     names, aspects = DOMAINS[random.choice(list(DOMAINS))]
     first, last = random.sample(list(aspects), 2)

@@ -81,7 +81,9 @@ def test_a_saved_model_loads_by_its_folder_in_training_mode(tmp_path: Path):
     second = pretrained.build(SPLITS, name=str(tmp_path))
     for name, weight in second.network.named_parameters():
         assert torch.equal(weight, dict(first.network.named_parameters())[name]), name
-    assert second.network.training
+    assert not second.network.training  # as it comes
+    second.task(SPLITS)
+    assert all(module.training for module in second.network.modules())
     assert second.tokenizer("good plot")["input_ids"] == first.tokenizer("good plot")["input_ids"]
 
 
