@@ -49,7 +49,7 @@ def build(
         attention_probs_dropout_prob=dropout,
         max_position_embeddings=max_tokens,
         initializer_range=0.04,  # BERT's 0.02 is meant for eight times the width
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=SPECIAL.index("[PAD]"),
         **labels(splits),
     )
     network = BertForSequenceClassification(config)
