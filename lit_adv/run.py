@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils.logging import disable_progress_bar
 
 from lit_adv import checkpoint, config, curves, results
 from lit_adv.callbacks.stopwatch import Stopwatch
@@ -139,6 +140,7 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
 def _quieten() -> None:
     """Leave the console to the progress bar, the table, and warnings that a user can act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    disable_progress_bar()  # of saving a model, which takes a moment
     for message in (
         "Experiment logs directory",  # the run's own folder
         "The '.*_dataloader' does not have many workers",  # tokenised text needs none

@@ -146,6 +146,13 @@ def test_unusable_files_are_named(
     assert "data.path" in line and said in line
 
 
+def test_an_unknown_choice_is_answered_with_those_there_are_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    line = refusal(monkeypatch, capsys, tmp_path / "run", "proximal=vbp")
+    assert line == "proximal=vbp: no such choice; choose one of mbpp, none, vbpp"
+
+
 def test_a_checkpoint_of_another_model_or_a_truncated_one_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):

@@ -34,7 +34,8 @@ def _composition(message: str) -> str:
     """
     group = re.search(r"Could not find '(.+)/([^'/]+)'.*?Available options in '.+?': (.+)", message)
     if group:
-        options = ", ".join(option for option in group[3].split() if "/" not in option)
+        listed = group[3].partition("Config search path")[0].split()
+        options = ", ".join(option for option in listed if "/" not in option)
         return f"{group[1]}={group[2]}: no such choice; choose one of {options}"
     key = re.search(r"Could not override '(.+?)'", message)
     if key:
