@@ -15,6 +15,7 @@ from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
 from lit_adv.proximal.none import NoProximal
 from lit_adv.proximal.proximal import Proximal
+from lit_adv.ranges import at_least, one_of, whole
 
 OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
 
@@ -31,9 +32,8 @@ def adamw(
     Raises:
         ValueError: lr or weight_decay is negative.
     """
-    for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-        if not value >= 0:
-            raise ValueError(f"optimizer.{name}={value}: needs to be at least 0")
+    at_least(0, "optimizer.lr", lr)
+    at_least(0, "optimizer.weight_decay", weight_decay)
     devices = {weight.device.type for group in groups for weight in group["params"]}
     fused = devices <= {"cpu", "cuda", "mps", "xpu"}
     optimizer = torch.optim.AdamW(
@@ -78,10 +78,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise ValueError(f"scheduler.warmup={self.warmup}: a share of the steps, in [0, 1)")
-        if self.interval not in ("step", "epoch"):
-            raise ValueError(f"scheduler.interval={self.interval}: choose step or epoch")
-        if self.frequency < 1:
-            raise ValueError(f"scheduler.frequency={self.frequency}: needs to be at least 1")
+        one_of(("step", "epoch"), "scheduler.interval", self.interval)
+        whole(1, "scheduler.frequency", self.frequency)
         if self.name == "reduce_lr_on_plateau" and self.interval != "epoch":
             raise ValueError("scheduler.name=reduce_lr_on_plateau: set scheduler.interval=epoch")
 
@@ -131,15 +129,9 @@ class Descent:
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
 
     def __post_init__(self) -> None:
-        if self.accumulate_grad_batches < 1:
-            raise ValueError(
-                f"accumulate_grad_batches={self.accumulate_grad_batches}: needs to be at least 1"
-            )
+        whole(1, "accumulate_grad_batches", self.accumulate_grad_batches)
         if self.gradient_clip_val is not None and not self.gradient_clip_val > 0:
             raise ValueError(
                 f"gradient_clip_val={self.gradient_clip_val}: needs to be positive; null = no limit"
             )
-        if self.gradient_clip_algorithm not in ("norm", "value"):
-            raise ValueError(
-                f"gradient_clip_algorithm={self.gradient_clip_algorithm}: choose norm or value"
-            )
+        one_of(("norm", "value"), "gradient_clip_algorithm", self.gradient_clip_algorithm)

@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lit_adv.ranges import at_least
+
 
 class Flood:
     """Base: no flooding.
@@ -31,8 +33,7 @@ def check_level(name: str, b: float) -> float:
     Raises:
         ValueError: it is negative or not a finite number.
     """
-    if isinstance(b, bool) or not isinstance(b, int | float) or not math.isfinite(b) or b < 0:
-        raise ValueError(
-            f"flood.b={b}: {name} needs a finite level of at least 0 nats (0 floods nothing)"
-        )
-    return float(b)
+    level = float(at_least(0, "flood.b", b, "0 floods nothing"))
+    if math.isinf(level):
+        raise ValueError(f"flood.b={b}: {name} needs a finite level")
+    return level

@@ -8,7 +8,7 @@ from torch import Tensor
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
-from lit_adv.methods.checks import at_least, one_of, whole
+from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from lit_adv.proximal.teacher import Teacher
+from lit_adv.ranges import at_least
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -22,9 +23,7 @@ class Proximal:
     """
 
     def __init__(self, weight: float) -> None:
-        if not weight >= 0:
-            raise ValueError(f"proximal.weight={weight}: needs to be at least 0 (0 = no penalty)")
-        self.weight = weight
+        self.weight = at_least(0, "proximal.weight", weight, "0 = no penalty")
         self.teacher: Teacher | None = None
         self._saved: dict[str, Tensor] | None = None
 

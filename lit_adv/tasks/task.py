@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lit_adv import inject
+from lit_adv.ranges import one_of
 
 Batch: TypeAlias = Mapping[str, Tensor]
 
@@ -29,8 +30,7 @@ class Task(nn.Module, ABC):
         self, network: nn.Module, *, at: str | None = None, special_tokens: str = "perturb"
     ) -> None:
         super().__init__()
-        if special_tokens not in ("perturb", "keep"):
-            raise ValueError(f"special_tokens={special_tokens!r}: choose perturb or keep")
+        one_of(("perturb", "keep"), "model.special_tokens", special_tokens)
         # A pretrained network comes in evaluation mode, and Lightning leaves modes alone.
         self.network = network.train()
         self.special_tokens = special_tokens
