@@ -156,8 +156,10 @@ class FineTuner(Loop):
         if self._noise is None:
             self._noise = torch.Generator(self.device)
             self._noise.manual_seed(torch.initial_seed() % 2**62 + self.global_rank)
-            if self._noise_state is not None:
-                self._noise.set_state(self._noise_state)
+            # A checkpoint from another kind of device has a state of another size: begin anew then.
+            saved = self._noise_state
+            if saved is not None and saved.shape == self._noise.get_state().shape:
+                self._noise.set_state(saved)
         return self._noise
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -59,8 +59,6 @@ class FreeLB(FineTuner):
         with self.passes():
             for _ in range(self.steps - 1):
                 losses = self.losses(batch, delta.requires_grad_())  # L(e + delta_t)
-                grad = self.accumulate(
-                    losses, share, wrt=delta
-                )  # g_theta += grad L / K; g_t is free
+                grad = self.accumulate(losses, share, wrt=delta)  # g += grad / K; g_t is free
                 delta = ball.ascend(delta, grad, mask, self.step_size, self.radius, self.norm)
             self.descend(batch, self.losses(batch, delta), share=share, delta=delta)
