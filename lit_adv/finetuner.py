@@ -10,6 +10,7 @@ from torch import Tensor
 from lit_adv import inject
 from lit_adv.descent import Descent
 from lit_adv.functional import ball
+from lit_adv.functional.precision import at_least_float32
 from lit_adv.loop import Loop
 from lit_adv.tasks.task import Batch, Task
 
@@ -70,8 +71,7 @@ class FineTuner(Loop):
     def zeros(self, batch: Batch) -> Tensor:
         """The perturbation that perturbs nothing, [batch, tokens, width]."""
         mask = self.task.mask(batch)
-        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
-        return torch.zeros(*mask.shape, self.task.width, device=mask.device, dtype=dtype)
+        return at_least_float32(torch.zeros(*mask.shape, self.task.width, device=mask.device))
 
     def sample(
         self, batch: Batch, size: float, norm: ball.Norm = "l2", per: ball.Per = "example"

@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> float | None:
         "train": stopwatch.figures(trainer.global_step),
     }
     if trainer.is_global_zero:
-        export(module, model, folder / "export")
+        export(model, folder / "export")
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
     split, _, name = (cfg.optimized_metric or monitor).partition("/")
@@ -117,8 +117,8 @@ def describe(cfg: DictConfig) -> dict[str, Any]:
     return {**named, "seed": cfg.seed, "versions": results.versions()}
 
 
-def export(module: FineTuner, model: Model, folder: Path) -> None:
-    """Write the network and its tokenizer for `transformers.pipeline`."""
+def export(model: Model, folder: Path) -> None:
+    """Write the network, with the weights last tested, and its tokenizer for a pipeline."""
     model.network.eval()
     model.network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_adv.data.batches import LengthGroupedBatches
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import COLUMNS, Collate, Tokenised
+from lit_adv.ranges import whole
 
 FORMAT = 1
 """Of the cached files; another number where they change."""
@@ -50,8 +51,8 @@ class TextData(L.LightningDataModule):
         super().__init__()
         for name in ("batch_size", "eval_batch_size", "max_length", "limit"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name}={value}: needs to be at least 1")
+            if value is not None:
+                whole(1, f"data.{name}", value)
         self._splits: Splits | None = None
         self._tokenised: dict[str, Tokenised] = {}
         self._collate: Collate | None = None

@@ -6,6 +6,7 @@ from random import Random
 from lit_adv.data.datamodule import TextData
 from lit_adv.data.grammar import review
 from lit_adv.data.splits import Split, Splits
+from lit_adv.ranges import whole
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,8 +31,7 @@ class Reviews(TextData):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("train_size", "validation_size", "test_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name}={getattr(self, name)}: needs at least one review")
+            whole(1, f"data.{name}", getattr(self, name))
         if not 0 <= self.label_noise <= 0.5:
             raise ValueError(f"data.label_noise={self.label_noise}: a share in [0, 0.5]")
 
