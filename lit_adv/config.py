@@ -1,7 +1,7 @@
 """Configurations: where they live, and whether every key of them binds to its class's signature."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -49,24 +49,37 @@ def _bind(path: str, node: DictConfig) -> None:
     except Exception as error:
         raise ValueError(f"{path}._target_={target}: cannot be imported: {error}") from error
     parameters = inspect.signature(called).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    hints = signature(called) if target.startswith("lit_adv.") else {}
+    if not hints and any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return  # the class checks its options itself
-    ours = target.startswith("lit_adv.")
-    # The hints of a class stand in its __init__, those of a dataclass in its bases too.
-    hints = get_type_hints(called.__init__ if inspect.isclass(called) else called) if ours else {}
+    known = hints or parameters
 
     for key in node:
         if key in HYDRA_KEYS:
             continue
         name = f"{path}.{key}"
-        if key not in parameters:
-            known = [k for k in parameters if k not in GIVEN_IN_CODE]
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {path}.{near[0]}?" if near else f"it has {', '.join(known)}"
+        if key not in known:
+            there = [k for k in known if k not in GIVEN_IN_CODE]
+            near = get_close_matches(str(key), there, n=1)
+            hint = f"did you mean {path}.{near[0]}?" if near else f"it has {', '.join(there)}"
             raise ValueError(f"{name}={node[key]}: unknown key of {called.__name__}; {hint}")
         if key in hints and not _fits(node[key], hints[key]):
             wanted = _in_words(hints[key])
             raise ValueError(f"{name}={node[key]}: needs to be {wanted}")
+
+
+def signature(called: Callable[..., Any]) -> dict[str, Any]:
+    """Names and types of what a class or function of this library takes, its options unpacked."""
+    # The hints of a class stand in its __init__, those of a dataclass in its bases too.
+    hints = get_type_hints(called.__init__ if inspect.isclass(called) else called)
+    taken: dict[str, Any] = {}
+    for name, parameter in inspect.signature(called).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            (options,) = get_args(hints[name])
+            taken |= get_type_hints(options)
+        else:
+            taken[name] = hints.get(name, Any)
+    return taken
 
 
 def _fits(value: Any, hint: Any) -> bool:

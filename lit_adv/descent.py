@@ -13,9 +13,13 @@ from transformers import get_scheduler
 
 from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
+from lit_adv.masks.mask import Mask
+from lit_adv.masks.none import NoMask
 from lit_adv.proximal.none import NoProximal
 from lit_adv.proximal.proximal import Proximal
 from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.updates.plain import Plain
+from lit_adv.updates.update import Update
 
 OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
 
@@ -105,13 +109,15 @@ class Schedule:
 
 @dataclass(kw_only=True)
 class Descent:
-    """How the weights descend: optimizer, schedule, flood, proximal, accumulation, clipping.
+    """How the weights descend.
 
     Args:
         optimizer: from parameter groups to an optimizer.
         schedule: of the learning rate.
         flood: which number the weights descend.
         proximal: what holds the weights near their past.
+        update: how often, and from where, an effective batch is looked at before a step.
+        mask: which weights move.
         accumulate_grad_batches: batches per optimizer step.
         gradient_clip_val: largest norm (or coordinate) of the gradient; None = unlimited.
         gradient_clip_algorithm: `norm` or `value`.
@@ -124,6 +130,8 @@ class Descent:
     schedule: Schedule = field(default_factory=Schedule)
     flood: Flood = field(default_factory=NoFlood)
     proximal: Proximal = field(default_factory=NoProximal)
+    update: Update = field(default_factory=Plain)
+    mask: Mask = field(default_factory=NoMask)
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = None
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"

@@ -6,12 +6,15 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from lit_adv import inject
+from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.functional import ball
 from lit_adv.functional.precision import at_least_float32
 from lit_adv.loop import Loop
+from lit_adv.onset import Onset, Options
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -19,34 +22,59 @@ class FineTuner(Loop):
     """`theta <- theta - lr * grad mean_b l(f(x_b; theta), y_b)`: Lightning's loop, by hand.
 
     Every method is this module with another `training_step`: it looks for perturbations, adds
-    training passes with `accumulate`, and ends with `descend`, which floods, clips, steps,
-    schedules and lets the proximal reference follow, in that order. Cost of plain fine-tuning: one
-    forward pass, one backward.
+    training passes with `accumulate`, and ends with `descend`. At steps without an attack it is
+    plain fine-tuning.
 
     Args:
         task: the network and its losses.
         descent: how the weights descend.
-        same_dropout: all passes over a batch draw the same dropout masks.
+        options: `start_step`, optimizer steps of plain fine-tuning before the first attack (0);
+            `every_n_steps`, attack at every n-th step (1); `warmup_steps`, over so many steps all
+            sizes rise linearly to their own (0); `same_dropout`, all passes over a batch draw the
+            same dropout masks (true).
     """
 
+    relative = False
+    """Whether perturbations are in units of each word vector's standard deviation."""
+
     def __init__(
-        self, task: Task, descent: Descent | None = None, *, same_dropout: bool = True
+        self, task: Task, descent: Descent | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(task, descent)
-        self.same_dropout = same_dropout
+        self.same_dropout = options.get("same_dropout", True)
+        self.onset = Onset(
+            options.get("start_step", 0),
+            options.get("every_n_steps", 1),
+            options.get("warmup_steps", 0),
+        )
+        self._random_state: inject.RandomState | None = None
         self._noise: torch.Generator | None = None
         self._noise_state: Tensor | None = None
-        self._random_state: inject.RandomState | None = None
+        self._alive = False  # it has perturbed something
+        self._meant = False  # to perturb something
+        self._moved: Tensor | None = None  # the largest perturbation so far
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self.logits(batch)
-        self.descend(batch, self.task.losses(logits, batch), clean=logits)
+        losses = self.task.losses(logits, batch)
+        self.note("loss/clean", losses.mean())
+        self.descend(batch, losses, clean=logits)
+
+    @property
+    def cost(self) -> Cost:
+        """Passes per batch at a step that attacks."""
+        return Cost(1, 1, 1)
+
+    # ---- passes over a batch ---------------------------------------------------------------------
 
     def logits(self, batch: Batch, delta: Tensor | None = None) -> Tensor:
         """`f(e + delta)`: the network's answer with the perturbation added to its embeddings."""
         if self._random_state is not None:
             self._random_state.rewind()
-        with inject.perturbed(self.task.embeddings, delta):
+        with (
+            self.descent.update.forward(),
+            inject.perturbed(self.task.embeddings, delta, self.relative),
+        ):
             return self.task(batch)
 
     def losses(self, batch: Batch, delta: Tensor | None = None) -> Tensor:
@@ -68,87 +96,196 @@ class FineTuner(Loop):
         values = self.task.losses(logits, batch) if objective is None else objective(logits)
         return torch.autograd.grad(values.sum(), delta)[0]
 
+    @contextmanager
+    def one_batch(self):
+        """All passes inside draw the same dropout masks (unless `same_dropout` is off)."""
+        before = self._random_state
+        self._random_state = inject.RandomState(self.device) if self.same_dropout else None
+        try:
+            yield
+        finally:
+            self._random_state = before
+
+    # ---- the perturbation ------------------------------------------------------------------------
+
+    @property
+    def attacks(self) -> bool:
+        """Whether this optimizer step attacks; else it is plain fine-tuning."""
+        return self.onset.attacks(self.trainer.global_step)
+
+    @property
+    def strength(self) -> float:
+        """Share of all sizes at this optimizer step, below 1 during the warm-up."""
+        if not self.onset.warmup_steps:
+            return 1.0
+        return self.onset.strength(self.trainer.global_step)
+
     def zeros(self, batch: Batch) -> Tensor:
         """The perturbation that perturbs nothing, [batch, tokens, width]."""
         mask = self.task.mask(batch)
         return at_least_float32(torch.zeros(*mask.shape, self.task.width, device=mask.device))
 
     def sample(
-        self, batch: Batch, size: float, norm: ball.Norm = "l2", per: ball.Per = "example"
+        self,
+        batch: Batch,
+        size: float,
+        radius: float | None = None,
+        norm: ball.Norm = "l2",
+        per: ball.Per = "example",
     ) -> Tensor:
-        """Uniform noise inside the ball of this size, from a stream of its own."""
-        return ball.sample(self.task.mask(batch), self.task.width, size, norm, per, self.noise)
+        """Uniform noise inside the ball of this size, projected to the radius; see `ball`."""
+        mask, strength = self.task.mask(batch), self.strength
+        self.expect(size, radius)
+        start = ball.sample(mask, self.task.width, strength * size, norm, per, self.noise)
+        return ball.project(start, _times(strength, radius), norm, per)
 
-    @contextmanager
-    def passes(self):
-        """All passes inside draw the same dropout masks (unless `same_dropout` is off)."""
-        self._random_state = inject.RandomState(self.device) if self.same_dropout else None
-        try:
-            yield
-        finally:
-            self._random_state = None
+    def gaussian(self, batch: Batch, std: float) -> Tensor:
+        """Normal noise of this standard deviation in every coordinate."""
+        mask, std = self.task.mask(batch), self.strength * std
+        return ball.gaussian(mask, self.task.width, std, self.noise)
+
+    def ascend(
+        self,
+        batch: Batch,
+        delta: Tensor,
+        grad: Tensor,
+        step_size: float,
+        radius: float | None = None,
+        norm: ball.Norm = "l2",
+        per: ball.Per = "example",
+    ) -> Tensor:
+        """One projected step uphill, `Proj(delta + step_size * unit(grad))`; see `ball`."""
+        self.expect(step_size, radius)
+        mask, strength = self.task.mask(batch), self.strength
+        radius = _times(strength, radius)
+        return ball.ascend(delta, grad, mask, strength * step_size, radius, norm, per)
+
+    def expect(self, size: float, radius: float | None = None) -> None:
+        """Note that sizes were asked for that must perturb something, or training stops."""
+        self._meant |= size > 0 and radius != 0
+
+    def report(self, size: Tensor, name: str = "perturbation/norm") -> None:
+        """Log the size of what is perturbed, and remember whether there was any.
+
+        Args:
+            size: of every example (or token), in whatever unit: 0 = nothing was perturbed.
+            name: for the log.
+        """
+        size = size.detach()
+        self.note(name, size.mean())
+        if self._alive:
+            return
+        largest = size.max()
+        self._moved = largest if self._moved is None else torch.maximum(self._moved, largest)
+
+    # ---- training passes -------------------------------------------------------------------------
 
     @overload
-    def accumulate(self, losses: Tensor, share: float = 1.0) -> None: ...
+    def accumulate(
+        self,
+        batch: Batch,
+        losses: Tensor,
+        share: float = 1.0,
+        *,
+        penalty: Tensor | None = None,
+    ) -> None: ...
 
     @overload
-    def accumulate(self, losses: Tensor, share: float = 1.0, *, wrt: Tensor) -> Tensor: ...
+    def accumulate(
+        self,
+        batch: Batch,
+        losses: Tensor,
+        share: float = 1.0,
+        *,
+        penalty: Tensor | None = None,
+        wrt: Tensor,
+    ) -> Tensor: ...
 
     def accumulate(
-        self, losses: Tensor, share: float = 1.0, *, wrt: Tensor | None = None
+        self,
+        batch: Batch,
+        losses: Tensor,
+        share: float = 1.0,
+        *,
+        penalty: Tensor | None = None,
+        wrt: Tensor | None = None,
     ) -> Tensor | None:
         """Add the gradient of `share * losses` to the weights'; return delta's, which comes free.
 
         Delta's gradient is that of the unflooded losses, up to a positive factor.
 
         Args:
-            losses: of one pass over the batch at hand, [batch]; more passes follow.
+            batch: the batch at hand.
+            losses: of one pass over it, [batch]; more passes follow.
             share: weight of this pass in the step's objective.
+            penalty: what is descended beside them and never flooded, [batch].
             wrt: the perturbation whose gradient is wanted; None = nobody's.
         """
-        self.window.accumulate(losses, share)
-        if wrt is None:
-            return None
+        self.window.accumulate(losses, share, penalty, batch)
+        return None if wrt is None else self.gradient(batch, losses, wrt)
+
+    def gradient(self, batch: Batch, losses: Tensor, wrt: Tensor) -> Tensor:
+        """What a training pass has left in this tensor's `.grad`, without the flood's slope."""
         assert wrt.grad is not None, "the losses do not depend on the perturbation"
-        # Overflow of the loss scale: the optimizer will skip this step; the adversary stays put.
-        grad, wrt.grad = wrt.grad.nan_to_num(0, 0, 0), None
-        if self.descent.flood.of == "example":
+        grad, wrt.grad = wrt.grad, None
+        flood = self.window.flood
+        if flood.of == "example":
             # Below the level the weights climb; the adversary goes on climbing too.
-            grad = self.descent.flood.slope(losses.detach()).view(-1, 1, 1) * grad
+            grad = flood.slope(losses.detach(), batch).view(-1, *[1] * (grad.ndim - 1)) * grad
         return grad
 
     def descend(
         self,
         batch: Batch,
-        losses: Tensor,
+        losses: Tensor | None = None,
         *,
         share: float = 1.0,
         penalty: Tensor | None = None,
         clean: Tensor | None = None,
         delta: Tensor | None = None,
+        counted: bool = True,
     ) -> None:
         """The last training pass over a batch; at the end of the effective batch, the step.
 
         Args:
             batch: the batch at hand.
-            losses: task losses of the pass, [batch].
+            losses: task losses of the pass, [batch]; None = all passes have been accumulated.
             share: weight of this pass in the step's objective.
             penalty: what is descended beside them and never flooded, [batch].
             clean: logits at the clean inputs, with their graph, if the method has them.
             delta: the perturbation of this pass, for the log.
+            counted: whether the step is the one that the batch counts as.
         """
         proximal = self.descent.proximal
         if proximal.weight:
             logits = self.logits(batch) if clean is None else clean
             divergence = proximal.divergence(self.task, batch, logits)
-            self.log("proximal/divergence", divergence.detach().mean())
+            self.note("proximal/divergence", divergence.mean())
             held = proximal.weight * divergence
             penalty = held if penalty is None else penalty + held
         if delta is not None:
-            self.log("perturbation/norm", ball.lengths(delta.detach()).mean())
+            self.report(ball.lengths(delta))
 
-        self.window.conclude(losses, share, penalty)
-        self.finish()
+        self.window.conclude(losses, share, penalty, batch)
+        self.finish(counted=counted)
+
+    # ---- what lasts ------------------------------------------------------------------------------
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        if self._meant and not self._alive:
+            if self._moved is None or not self._moved > 0:
+                raise ValueError(
+                    f"method={type(self).__name__}: nothing was perturbed in the first epoch that "
+                    "attacks, although sizes above 0 were asked for: the gradient at the perturbed "
+                    "module is zero or not finite, or no token may be perturbed; look at model.at "
+                    "and model.special_tokens"
+                )
+            self._alive = True
+
+    @property
+    def streams(self) -> list[torch.Generator]:
+        return [self.noise]
 
     @property
     def noise(self) -> torch.Generator:
@@ -169,3 +306,7 @@ class FineTuner(Loop):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
         self._noise, self._noise_state = None, checkpoint["lit_adv"]["noise"]
+
+
+def _times(strength: float, radius: float | None) -> float | None:
+    return None if radius is None else strength * radius

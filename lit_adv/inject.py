@@ -6,12 +6,13 @@ embed twice. Everything displaced here is put back when the block ends, also whe
 error.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -48,34 +49,64 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
     return embeddings
 
 
+def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
+    """The module of this name, or the first of a network's stacked layers.
+
+    Raises:
+        ValueError: no such module, or no stack of layers.
+    """
+    modules = dict(network.named_modules())
+    if name is not None:
+        if name not in modules:
+            near = ", ".join(list(modules)[1:12])
+            raise ValueError(f"method.split={name}: no such module; there are {near}, ...")
+        return modules[name]
+    for module in modules.values():
+        if isinstance(module, nn.ModuleList) and len(module):
+            return module[0]
+    raise ValueError(
+        f"method.split=null: {type(network).__name__} has no stack of layers; name a module"
+    )
+
+
 @contextmanager
-def perturbed(embeddings: nn.Module, delta: Tensor | None) -> Iterator[None]:
+def perturbed(
+    embeddings: nn.Module, delta: Tensor | None, relative: bool = False
+) -> Iterator[list[Tensor]]:
     """Add `delta` to the first output of this module inside the block; None adds nothing.
 
     Only the first call counts: an encoder-decoder that shares its table calls it again for the
-    decoder's tokens.
+    decoder's tokens. Yields a list that will hold the perturbed output.
+
+    Args:
+        embeddings: the module.
+        delta: perturbation, [batch, tokens, width].
+        relative: delta is in units of each word vector's standard deviation, which is taken as a
+            constant; otherwise in units of the vectors.
 
     Raises:
         RuntimeError: the module was not called, so nothing was perturbed.
     """
+    outputs: list[Tensor] = []
     if delta is None:
-        yield
+        yield outputs
         return
-    calls = 0
 
     def add(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
+        if outputs:
+            return output
+        unit = output.detach().std(-1, keepdim=True) if relative else 1.0
         # In the network's own type: a float32 sum would switch off half-precision weights behind
         # it.
-        return output + delta.to(output.dtype) if calls == 1 else output
+        outputs.append(output + (unit * delta).to(output.dtype))
+        return outputs[0]
 
     handle = embeddings.register_forward_hook(add)
     try:
-        yield
+        yield outputs
     finally:
         handle.remove()
-    if not calls:
+    if not outputs:
         raise RuntimeError(
             f"the perturbed module ({embeddings}) was not called by the network's forward; "
             "name one that is with model.at"
@@ -89,40 +120,119 @@ def frozen(network: nn.Module) -> Iterator[None]:
     Without weights to train, autograd keeps neither their gradients nor the activations these would
     need: two thirds of the time of a training pass and about 0.7 of its memory.
     """
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    with still(network.parameters()), statistics_kept(network):
+        yield
+
+
+@contextmanager
+def still(weights: Iterable[Tensor]) -> Iterator[None]:
+    """These weights need no gradient inside the block."""
+    trained = [weight for weight in weights if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Batch-norm statistics are used and not moved: for passes beside the one that counts."""
     norms = [m for m in network.modules() if isinstance(m, BatchNorm) and m.training]
     statistics = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     # Copies move, the originals stay out of it: the graph made inside may be used after the block.
     for norm, saved in zip(norms, statistics, strict=True):
         for name, buffer in saved.items():
             setattr(norm, name, buffer.clone())
-    for weight in weights:
-        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for weight in weights:
-            weight.requires_grad_(True)
         for norm, saved in zip(norms, statistics, strict=True):
             for name, buffer in saved.items():
                 setattr(norm, name, buffer)
 
 
-class RandomState:
-    """The state of PyTorch's random stream at one moment, to draw the same dropout masks again."""
+@contextmanager
+def captured(module: nn.Module) -> Iterator[list[Any]]:
+    """A list of what this module answers inside the block."""
+    outputs: list[Any] = []
+    handle = module.register_forward_hook(lambda _, args, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
 
-    def __init__(self, device: torch.device) -> None:
+
+def up_to(network: nn.Module, module: nn.Module, call: Callable[[], object]) -> Any:
+    """What `module` answers within the call of a network, which ends there: the rest never runs.
+
+    Raises:
+        RuntimeError: the module was not called.
+    """
+
+    class Reached(Exception):
+        pass
+
+    outputs: list[Any] = []
+
+    def stop(_: nn.Module, args: object, output: Any) -> None:
+        outputs.append(output)
+        raise Reached
+
+    handle = module.register_forward_hook(stop)
+    try:
+        call()
+    except Reached:
+        return outputs[0]
+    finally:
+        handle.remove()
+    raise RuntimeError(f"{module} was not called by the forward of {type(network).__name__}")
+
+
+def twice_differentiable() -> AbstractContextManager[Any]:
+    """Attention by plain products inside the block: the fused kernels have no second derivative."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+class RandomState:
+    """The state of PyTorch's random stream at one moment, to draw the same dropout masks again.
+
+    Args:
+        device: where the network is.
+        generators: other streams to be put back as well.
+    """
+
+    def __init__(self, device: torch.device, *generators: torch.Generator) -> None:
         self._host = torch.get_rng_state()
         self._device: tuple[torch.device, Tensor] | None = None
         if device.type == "cuda":
             self._device = (device, torch.cuda.get_rng_state(device))
+        self._generators = [(generator, generator.get_state()) for generator in generators]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """PyTorch's stream of the host and, if it has one, of the device, for a checkpoint."""
+        state = {"host": self._host}
+        return state if self._device is None else {**state, "device": self._device[1]}
+
+    @classmethod
+    def of(cls, state: dict[str, Tensor], device: torch.device) -> "RandomState":
+        """The state that a checkpoint holds; a stream of another kind of device stays as it is."""
+        now = cls(device)
+        now._host = state["host"].cpu()
+        if now._device is not None and "device" in state:
+            now._device = (device, state["device"].cpu())
+        return now
 
     def rewind(self) -> None:
-        """Put the stream back to that moment."""
+        """Put the streams back to that moment."""
         torch.set_rng_state(self._host)
         if self._device is not None:
             device, state = self._device
             torch.cuda.set_rng_state(state, device)
+        for generator, state in self._generators:
+            generator.set_state(state)
 
 
 def _candidates(network: nn.Module) -> str:

@@ -1,16 +1,24 @@
 """Loop: what Lightning's automatic optimisation would do, by hand and per effective batch."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from lit_adv import inject, mixes
 from lit_adv.descent import Descent, decay_groups
 from lit_adv.finite import FirstNonFinite
+from lit_adv.flood.flood import Flood
+from lit_adv.flood.none import NoFlood
+from lit_adv.inject import RandomState
+from lit_adv.masks.mask import Mask
+from lit_adv.proximal.proximal import Proximal
 from lit_adv.tasks.task import Batch, Task
 from lit_adv.window import Window
 
@@ -23,8 +31,12 @@ class Loop(L.LightningModule):
         descent: how the weights descend.
 
     Raises:
-        ValueError: the flood level is not below the loss of a predictor that ignores its input.
+        ValueError: the flood level is not below the loss of a predictor that ignores its input, or
+            the parts make no sense together.
     """
+
+    passes: ClassVar[Literal["one", "several", "own steps"]] = "several"
+    """How often a step passes over a batch; `own steps`: the method steps the optimizer itself."""
 
     def __init__(self, task: Task, descent: Descent | None = None) -> None:
         super().__init__()
@@ -32,9 +44,13 @@ class Loop(L.LightningModule):
         self.task = task
         self.descent = descent or Descent()
         self._check_level()
+        mixes.check(type(self), self.descent)
 
         self.val_metrics = task.metrics().clone(prefix="val/")
         self.test_metrics = task.metrics().clone(prefix="test/")
+        self.again = False
+        """Whether this is the second look of an update at the effective batch."""
+        self._rehearsal: list[tuple[Batch, int, RandomState]] = []
         self._window: Window | None = None
         self._finite = FirstNonFinite()
         self._total_steps = 0
@@ -50,38 +66,108 @@ class Loop(L.LightningModule):
         if self._window is None:
             left = self.trainer.num_training_batches - self.trainer.fit_loop.batch_idx
             size = int(min(self.descent.accumulate_grad_batches, left))
-            weights = [weight for weight in self.task.parameters() if weight.requires_grad]
-            self._window = Window(size, self.descent.flood, weights, self.manual_backward)
+            size = len(self._rehearsal) if self.again else size
+            update, weights = self.descent.update, self.training_weights
+            backward = update.backward(self.manual_backward, weights)
+            first_of_two = self.looks_again and not self.again
+            flood = NoFlood() if first_of_two and update.seeks_worst else self.descent.flood
+            self._window = Window(size, flood, weights, backward)
         return self._window
 
-    def finish(self) -> None:
-        """At the end of the effective batch: clip, step, schedule, let the reference follow."""
+    @property
+    def training_weights(self) -> list[nn.Parameter]:
+        """What the optimizer steps: the network's, and a method's own."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the update looks twice at this effective batch."""
+        return self.descent.update.looks_again(self.trainer.global_step)
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Log what one pass says of itself; a second look is not logged."""
+        if not self.again:
+            self.log(name, value.detach())
+
+    def finish(self, *, counted: bool = True) -> None:
+        """At the end of the effective batch: second look, mask, clip, step, schedule, follow.
+
+        Args:
+            counted: whether this is the optimizer step that the batch counts as.
+        """
         window = self.window
         if not window.full:
             return
-        self.log("train/loss", window.loss, prog_bar=True)
-        if self.descent.flood.of is not None:
-            self.log("flood/share", window.flooded)
-        self._finite.watch(window.loss, self.trainer.global_step)
         self._window = None
+        if self.again:
+            self._note_flood(window)
+            return
+        self.log("train/loss", window.loss, prog_bar=True)
+        self._finite.watch(window.loss, self.trainer.global_step)
 
-        optimizer = self.optimizers()
+        optimizer, update = self.optimizers(), self.descent.update
         assert isinstance(optimizer, LightningOptimizer)
-        optimizer.step()  # clips in on_before_optimizer_step
+        if self.looks_again:
+            self._look_again(optimizer.optimizer)
+        else:
+            self._note_flood(window)
+        with update.stepping(optimizer.optimizer, self.trainer.global_step):
+            if counted:
+                optimizer.step()  # masks and clips in on_before_optimizer_step
+            else:
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         # Autocast may keep half-precision copies of the weights as they were before the step.
         torch.clear_autocast_cache()
         optimizer.zero_grad()
-        self._schedule("step", self.trainer.global_step)
-        self.descent.proximal.follow(self.task, self.trainer.global_step, self._total_steps)
+        if counted:
+            self._schedule("step", self.trainer.global_step)
+            self.descent.proximal.follow(self.task, self.trainer.global_step, self._total_steps)
+
+    def _look_again(self, optimizer: Optimizer) -> None:
+        """Pass over the effective batch once more, at the weights where the update puts them."""
+        if self.descent.update.clips_first:
+            self._clip(optimizer)
+        now = RandomState(self.device, *self.streams)
+        self.again = True
+        try:
+            with (
+                self.descent.update.displaced(self.training_weights, optimizer),
+                inject.statistics_kept(self.task),
+            ):
+                for batch, batch_idx, state in self._rehearsal:
+                    state.rewind()
+                    self.training_step(batch, batch_idx)
+        finally:
+            self.again = False
+            self._rehearsal = []
+            now.rewind()
+
+    @property
+    def streams(self) -> list[torch.Generator]:
+        """Random streams beside PyTorch's own, which a second look draws from again."""
+        return []
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if self.looks_again:
+            self._rehearsal.append((batch, batch_idx, RandomState(self.device, *self.streams)))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, not before step(): half-precision gradients are unscaled only from this hook on.
+        if self.descent.mask.acts:
+            self.note("mask/share", self.descent.mask.apply(self.task, self.trainer.global_step))
+        self._clip(optimizer)
+
+    def _clip(self, optimizer: Optimizer) -> None:
         if self.descent.gradient_clip_val is not None:
             self.clip_gradients(
                 optimizer,
                 gradient_clip_val=self.descent.gradient_clip_val,
                 gradient_clip_algorithm=self.descent.gradient_clip_algorithm,
             )
+
+    def _note_flood(self, window: Window) -> None:
+        if self.descent.flood.of is not None:
+            self.log("flood/share", window.flooded)
 
     def _schedule(self, interval: str, count: int) -> None:
         schedule, scheduler = self.descent.schedule, self.lr_schedulers()
@@ -95,7 +181,7 @@ class Loop(L.LightningModule):
             scheduler.step()
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        optimizer = self.descent.optimizer(decay_groups(self.task))
+        optimizer = self.descent.optimizer(decay_groups(self))
         epochs, self._total_steps = self.trainer.max_epochs or 1, self.total_steps
         return [optimizer], [self.descent.schedule.build(optimizer, self._total_steps, epochs)]
 
@@ -119,11 +205,21 @@ class Loop(L.LightningModule):
             raise ValueError(
                 f"trainer.devices: {self.trainer.world_size} processes are not supported yet; set 1"
             )
+        mixes.check_precision(self.descent, str(self.trainer.precision))
         self._finite = FirstNonFinite(self.device)
-        self._window = None
+        self._window, self._rehearsal = None, []
         self.zero_grad()  # a training broken off may have left the gradient of half a window
         if self.descent.proximal.weight:
             self.descent.proximal.begin(self.task)
+
+    def on_train_start(self) -> None:
+        self.descent.mask.begin(self.task, self._training_batches)
+
+    def _training_batches(self) -> Iterator[Batch]:
+        """One pass over the training set that leaves the random streams as they are."""
+        with torch.random.fork_rng():
+            for batch in self.trainer.train_dataloader or ():
+                yield self.trainer.strategy.batch_to_device(batch, self.device)
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()
@@ -160,11 +256,22 @@ class Loop(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
-        state = {"method": type(self).__name__, "proximal": self.descent.proximal.state_dict()}
-        checkpoint["lit_adv"] = state
+        pieces = {name: piece.state_dict() for name, piece in self._pieces.items()}
+        random = {"random": RandomState(self.device).state_dict()}
+        checkpoint["lit_adv"] = {"method": type(self).__name__, **pieces, **random}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.descent.proximal.load_state_dict(checkpoint["lit_adv"]["proximal"])
+        for name, piece in self._pieces.items():
+            piece.load_state_dict(checkpoint["lit_adv"].get(name, {}))
+        random, trainer = checkpoint["lit_adv"].get("random"), self._trainer
+        if random is not None and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            # Now, not at the start of training: between the two the data loader draws its seed.
+            RandomState.of(random, trainer.strategy.root_device).rewind()
+
+    @property
+    def _pieces(self) -> dict[str, Flood | Proximal | Mask]:
+        descent = self.descent
+        return {"flood": descent.flood, "proximal": descent.proximal, "mask": descent.mask}
 
     def _check_finite(self) -> None:
         self._finite.check(self.trainer.num_training_batches, self.descent.accumulate_grad_batches)

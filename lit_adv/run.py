@@ -81,6 +81,8 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
         schedule=instantiate(cfg.scheduler),
         flood=instantiate(cfg.flood),
         proximal=instantiate(cfg.proximal),
+        update=instantiate(cfg["update"]),  # cfg.update is a method of dictionaries
+        mask=instantiate(cfg.mask),
         **{key: cfg.trainer[key] for key in BY_HAND},
     )
     # Partial first: Hydra would copy objects given as arguments.
@@ -112,7 +114,7 @@ def keepers(monitor: str, folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoin
 def describe(cfg: DictConfig) -> dict[str, Any]:
     """What was run: the choice in every group, the seed, the versions."""
     choices = HydraConfig.get().runtime.choices
-    groups = ("method", "flood", "proximal", "model", "data")
+    groups = ("method", "flood", "proximal", "update", "mask", "model", "data")
     named = {group: choices.get(group) for group in groups}
     return {**named, "seed": cfg.seed, "versions": results.versions()}
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lit_adv import foreach
 from lit_adv.flood.flood import Flood
+from lit_adv.tasks.task import Batch
 
 
 class Window:
@@ -19,8 +20,8 @@ class Window:
 
     Flooding a batch needs the slope of the whole window's loss, known only at its last pass. Until
     then `.grad` holds the gradient of the task loss alone; that of penalties, which are not
-    flooded, waits in a second buffer. It is needed only where micro-batches, penalties and a flood
-    of the whole batch meet.
+    flooded, waits in a second buffer. It is needed only where several passes or micro-batches,
+    penalties and a flood of the whole batch meet.
 
     Args:
         size: micro-batches in this window.
@@ -37,11 +38,12 @@ class Window:
         backward: Callable[..., None] = torch.autograd.backward,
     ) -> None:
         self._size = size
-        self._flood = flood
+        self.flood = flood
         self._weights = weights
         self._backward = backward
 
         self._position = 0
+        self._micro = 0  # examples of the micro-batch at hand
         self._expected = 0  # examples, if all micro-batches are as large as the first
         self._examples = 0
         self._loss: Tensor | None = None  # sum over examples and passes, by share
@@ -65,55 +67,84 @@ class Window:
         """Share of the losses so far that lay below the flood level."""
         return self.loss.new_zeros(()) if self._below is None else self._below / self._seen
 
-    def accumulate(self, losses: Tensor, share: float = 1.0) -> None:
-        """One pass over the micro-batch at hand, with more to come: its gradient, added."""
-        self._backward(self._enter(losses, share))
-
-    def conclude(self, losses: Tensor, share: float = 1.0, penalty: Tensor | None = None) -> None:
-        """The last pass over the micro-batch at hand: its gradient, and the penalty's, added.
+    def accumulate(
+        self,
+        losses: Tensor,
+        share: float = 1.0,
+        penalty: Tensor | None = None,
+        batch: Batch | None = None,
+    ) -> None:
+        """One pass over the micro-batch at hand, with more to come: its gradient, added.
 
         Args:
             losses: task loss of every example, [batch].
             share: weight of this pass in the objective.
             penalty: per example, [batch]; not flooded.
+            batch: the micro-batch, for floods whose levels depend on it.
         """
-        task = self._enter(losses, share)
-        extra = None if penalty is None else penalty.sum() / self._expected
-        whole_batch = self._flood.of == "batch"
-        if self._position == self._size - 1:
-            if whole_batch:
-                slope = self._turn()
-                task = slope * task
-            self._backward(task if extra is None else task + extra)
-        elif extra is None:
-            self._backward(task)
-        elif whole_batch:
-            self._backward(task, retain_graph=True)
-            self._swap()
-            self._backward(extra)
-            self._swap()
+        self._add(self._enter(losses, share, batch), self._mean(penalty))
+
+    def conclude(
+        self,
+        losses: Tensor | None,
+        share: float = 1.0,
+        penalty: Tensor | None = None,
+        batch: Batch | None = None,
+    ) -> None:
+        """The last pass over the micro-batch at hand: its gradient, and the penalty's, added.
+
+        Args:
+            losses: as in `accumulate`; None = all passes have been accumulated.
+            share: as in `accumulate`.
+            penalty: as in `accumulate`.
+            batch: as in `accumulate`.
+        """
+        task = None if losses is None else self._enter(losses, share, batch)
+        extra = self._mean(penalty)
+        if self._position < self._size - 1:
+            self._add(task, extra)
         else:
-            self._backward(task + extra)
+            if self.flood.of == "batch":
+                slope = self._turn()
+                task = None if task is None else slope * task
+            if task is not None or extra is not None:
+                self._backward(_sum(task, extra))
 
         self._position += 1
-        self._examples += len(losses)
+        self._examples += self._micro
         if self.full and self._examples != self._expected and (grads := _there(self._grads())):
             foreach.mul_(grads, self._expected / self._examples)
 
-    def _enter(self, losses: Tensor, share: float) -> Tensor:
+    def _enter(self, losses: Tensor, share: float, batch: Batch | None) -> Tensor:
         detached = losses.detach()
-        self._expected = self._expected or self._size * len(losses)
+        self._micro = len(losses)
+        self._expected = self._expected or self._size * self._micro
         self._seen += share * len(losses)
         self._loss = _plus(self._loss, share * detached.sum())
-        if self._flood.of == "example":
-            slopes = self._flood.slope(detached)
+        if self.flood.of == "example":
+            slopes = self.flood.slope(detached, batch)
             self._below = _plus(self._below, share * (slopes < 0).to(losses.dtype).sum())
             losses = slopes * losses
         return share * losses.sum() / self._expected
 
+    def _mean(self, penalty: Tensor | None) -> Tensor | None:
+        return None if penalty is None else penalty.sum() / self._expected
+
+    def _add(self, task: Tensor | None, extra: Tensor | None) -> None:
+        if extra is None or self.flood.of != "batch":
+            if task is not None or extra is not None:
+                self._backward(_sum(task, extra))
+            return
+        # The task's gradient may still be turned, the penalty's never.
+        if task is not None:
+            self._backward(task, retain_graph=True)
+        self._swap()
+        self._backward(extra)
+        self._swap()
+
     def _turn(self) -> Tensor:
         """Give the gradient so far the slope of the window's loss, and join the penalties'."""
-        slope = self._flood.slope(self.loss)
+        slope = self.flood.slope(self.loss)
         self._below = (slope < 0) * self._seen
         grads = _there(self._grads())
         if grads:
@@ -135,6 +166,13 @@ class Window:
 
 def _there(grads: list[Tensor | None]) -> list[Tensor]:
     return [grad for grad in grads if grad is not None]
+
+
+def _sum(task: Tensor | None, extra: Tensor | None) -> Tensor:
+    if task is None:
+        assert extra is not None
+        return extra
+    return task if extra is None else task + extra
 
 
 def _plus(a: Tensor | None, b: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Every YAML composes, binds to its class's signature, and agrees with its defaults."""
 
-import inspect
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def test_a_yaml_writes_out_every_hyperparameter(choice: str):
     for group in ("method", "flood", "proximal"):
         if (group, choice) in CHOICES:
             node = composed(f"{group}={choice}")[group]
-            parameters = set(inspect.signature(get_object(node["_target_"])).parameters)
+            parameters = set(config.signature(get_object(node["_target_"])))
             assert parameters - config.GIVEN_IN_CODE == set(node) - config.HYDRA_KEYS
 
 

@@ -168,7 +168,7 @@ class Twice(FineTuner):
         self.weight = weight
 
     def training_step(self, batch, batch_idx):
-        self.accumulate(self.losses(batch), share=1 - self.weight)
+        self.accumulate(batch, self.losses(batch), share=1 - self.weight)
         self.descend(batch, self.losses(batch), share=self.weight)
 '''
 

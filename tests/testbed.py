@@ -190,6 +190,7 @@ class Recorder(FineTuner):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.seen: list[Pass] = []
+        self._alive = True  # what perturbs nothing is not stopped
 
     def logits(self, batch: Batch, delta: Tensor | None = None) -> Tensor:
         logits = super().logits(batch, delta)

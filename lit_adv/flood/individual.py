@@ -4,6 +4,7 @@ from torch import Tensor
 
 from lit_adv.flood.flood import Flood, check_level
 from lit_adv.functional import reduction
+from lit_adv.tasks.task import Batch
 
 
 class Individual(Flood):
@@ -24,5 +25,5 @@ class Individual(Flood):
     def __init__(self, b: float = 0.1) -> None:
         self.b = self.level = check_level("flood=individual", b)
 
-    def slope(self, loss: Tensor) -> Tensor:
+    def slope(self, loss: Tensor, batch: Batch | None = None) -> Tensor:
         return reduction.slope(loss, self.b)

@@ -83,12 +83,15 @@ def ascend(
 ) -> Float[Tensor, "batch tokens width"]:
     """One projected step of length `step_size` uphill: `Proj(delta + step_size * unit(grad))`.
 
-    Only the tokens of the mask move, and only they count for the direction's length. The result is
-    a new leaf: no gradient flows through the ascent.
+    Only the tokens of the mask move, and only they count for the direction's length. An example
+    whose gradient is not finite is left unperturbed. The result is a new leaf: no gradient flows
+    through the ascent.
     """
     real = mask.unsqueeze(-1)
-    direction = unit(torch.where(real, grad, 0), norm, per)
-    return project(delta + step_size * direction, radius, norm, per)
+    grad = torch.where(real, grad, 0)
+    moved = project(delta + step_size * unit(grad, norm, per), radius, norm, per)
+    # A step along a gradient that overflowed would put NaN into the network.
+    return torch.where(grad.isfinite().all(dim=(1, 2), keepdim=True), moved, 0)
 
 
 @torch.no_grad()

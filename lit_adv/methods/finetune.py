@@ -13,5 +13,7 @@ class FineTune(FineTuner):
         descent: how the weights descend.
     """
 
+    passes = "one"
+
     def __init__(self, task: Task, descent: Descent | None = None) -> None:
         super().__init__(task, descent)

@@ -2,9 +2,13 @@
 
 from typing import Literal
 
+from typing_extensions import Unpack
+
+from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
+from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
@@ -30,7 +34,7 @@ class PGD(FineTuner):
         radius: epsilon, per example; 0 = no perturbation, inf = unlimited.
         init_size: sigma of a uniform start inside the ball of this size; 0 = start at zero.
         norm: `l2`, `linf` (sign steps) or `soft-inf` (see functional.ball).
-        same_dropout: all passes draw the same dropout masks.
+        options: see FineTuner.
 
     Raises:
         ValueError: one of the arguments lies outside its range.
@@ -47,9 +51,9 @@ class PGD(FineTuner):
         radius: float = 0.03,
         init_size: float = 0.0,
         norm: ball.Norm = "l2",
-        same_dropout: bool = True,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(task, descent, same_dropout=same_dropout)
+        super().__init__(task, descent, **options)
         self.form = one_of(("A", "B"), "method.form", form)
         self.steps = whole(0, "method.steps", steps)
         self.step_size = at_least(0, "method.step_size", step_size)
@@ -57,18 +61,29 @@ class PGD(FineTuner):
         self.init_size = at_least(0, "method.init_size", init_size)
         self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
 
+    @property
+    def cost(self) -> Cost:
+        if self.form == "B":
+            return Cost(self.steps + 1, self.steps + 1, 1)
+        free = 1 if self.steps and not self.init_size else 0  # the clean pass ascends as well
+        return Cost(self.steps + 2 - free, self.steps + 2 - free, 2)
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        mask, grad = self.task.mask(batch), None
-        delta = self.zeros(batch)
-        with self.passes():
+        if not self.attacks:
+            return super().training_step(batch, batch_idx)
+        delta, grad = self.zeros(batch), None
+        with self.one_batch():
             if self.form == "A":
                 clean = self.losses(batch, delta.requires_grad_())  # L(e)
-                grad = self.accumulate(clean, wrt=delta)
+                self.note("loss/clean", clean.mean())
+                grad = self.accumulate(batch, clean, wrt=delta)
             if self.init_size:
-                start, grad = self.sample(batch, self.init_size, self.norm), None
-                delta = ball.project(start, self.radius, self.norm)  # delta_0
+                delta = self.sample(batch, self.init_size, self.radius, self.norm)  # delta_0
+                grad = None
             for _ in range(self.steps):
                 grad = self.ascent(batch, delta) if grad is None else grad
-                delta = ball.ascend(delta, grad, mask, self.step_size, self.radius, self.norm)
+                delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
                 grad = None
-            self.descend(batch, self.losses(batch, delta), delta=delta)  # L(e + delta_K)
+            losses = self.losses(batch, delta)  # L(e + delta_K)
+            self.note("loss/adversarial", losses.mean())
+            return self.descend(batch, losses, delta=delta)

@@ -4,10 +4,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
+from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
+from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
@@ -24,7 +27,8 @@ class SMART(FineTuner):
     the noise, so that its perturbation is the normalised noise; and it detaches the target of both
     KLs (`detach_target`): per logit the gradient is then p - q, half of the whole near agreement.
     With the paper's constants (radius 1e-5) the regulariser is next to nothing. The presets
-    smart/paper and smart/reference keep both.
+    smart/paper and smart/reference keep both. `relative` measures perturbations as SiFT does
+    (DeBERTa, arXiv:2006.03654): ALUM (arXiv:2004.08994) and SiFT are relatives of this method.
 
     Passes per batch: steps + 2 forward, steps backward to the input only, 2 full.
 
@@ -42,7 +46,8 @@ class SMART(FineTuner):
         update: `project`, or the authors' `renormalise`, which puts delta on the sphere of the
             radius.
         detach_target: each KL trains only its first argument, as in the authors' code.
-        same_dropout: all passes draw the same dropout masks.
+        relative: noise, step and radius are in units of each word vector's standard deviation.
+        options: see FineTuner.
 
     Raises:
         ValueError: one of the arguments lies outside its range.
@@ -62,9 +67,10 @@ class SMART(FineTuner):
         per: ball.Per = "example",
         update: Literal["project", "renormalise"] = "project",
         detach_target: bool = False,
-        same_dropout: bool = True,
+        relative: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(task, descent, same_dropout=same_dropout)
+        super().__init__(task, descent, **options)
         self.weight = at_least(0, "method.weight", weight)
         self.steps = whole(0, "method.steps", steps)
         self.noise_std = at_least(0, "method.noise_std", noise_std)
@@ -74,27 +80,39 @@ class SMART(FineTuner):
         self.per: ball.Per = one_of(ball.PERS, "method.per", per)
         self.update = one_of(("project", "renormalise"), "method.update", update)
         self.detach_target = detach_target
+        self.relative = relative
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(self.steps + 2, self.steps + 2, 2)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        mask = self.task.mask(batch)
-        noise = ball.gaussian(mask, self.task.width, self.noise_std, self.noise)
-        with self.passes():
+        if not self.attacks:
+            return super().training_step(batch, batch_idx)
+        delta = self.gaussian(batch, self.noise_std)
+        with self.one_batch():
             clean = self.logits(batch)  # f(e)
-            delta = noise if self.steps else ball.project(noise, self.radius, self.norm, self.per)
+            if not self.steps:
+                delta = ball.project(delta, self.strength * self.radius, self.norm, self.per)
             for _ in range(self.steps):
                 grad = self.ascent(batch, delta, lambda p: self.task.divergence(p, clean.detach()))
-                delta = self.step(delta, grad, mask)
+                delta = self.step(batch, delta, grad)
             adversarial = self.logits(batch, delta)  # f(e + delta)
-            penalty = self.weight * self.smoothness(adversarial, clean)
+            smoothness = self.smoothness(adversarial, clean)
             losses = self.task.losses(clean, batch)
-            self.descend(batch, losses, penalty=penalty, clean=clean, delta=delta)
+            self.note("loss/clean", losses.mean())
+            self.note("loss/adversarial", self.task.losses(adversarial, batch).mean())
+            penalty = self.weight * smoothness
+            return self.descend(batch, losses, penalty=penalty, clean=clean, delta=delta)
 
-    def step(self, delta: Tensor, grad: Tensor, mask: Tensor) -> Tensor:
+    def step(self, batch: Batch, delta: Tensor, grad: Tensor) -> Tensor:
         """One ascent step of the chosen form."""
+        sizes = (self.step_size, self.radius, self.norm, self.per)
         if self.update == "project":
-            return ball.ascend(delta, grad, mask, self.step_size, self.radius, self.norm, self.per)
-        moved = torch.where(mask.unsqueeze(-1), delta + self.step_size * grad, 0).detach()
-        return self.radius * ball.unit(moved, self.norm, self.per)
+            return self.ascend(batch, delta, grad, *sizes)
+        free = self.task.mask(batch).unsqueeze(-1) & grad.isfinite().all((1, 2), keepdim=True)
+        moved = torch.where(free, delta + self.strength * self.step_size * grad, 0).detach()
+        return self.strength * self.radius * ball.unit(moved, self.norm, self.per)
 
     def smoothness(self, adversarial: Tensor, clean: Tensor) -> Tensor:
         """`ls` of every example, [batch]."""

@@ -51,13 +51,26 @@ class Task(nn.Module, ABC):
         Raises:
             ValueError: the module at `model.at` does not tell.
         """
+        return self._table()[1]
+
+    @property
+    def rows(self) -> int:
+        """Words of the perturbed embedding table.
+
+        Raises:
+            ValueError: the module at `model.at` does not tell.
+        """
+        return self._table()[0]
+
+    def _table(self) -> tuple[int, int]:
+        weight = getattr(self.embeddings, "weight", None)
+        rows = getattr(self.embeddings, "num_embeddings", None)
         width = getattr(self.embeddings, "embedding_dim", None)
-        if width is None:
-            weight = getattr(self.embeddings, "weight", None)
-            if not isinstance(weight, Tensor) or weight.ndim != 2:
-                raise ValueError(f"model.at={self.at}: not an embedding module: {self.embeddings}")
-            width = weight.shape[1]
-        return int(width)
+        if rows is not None and width is not None:
+            return int(rows), int(width)
+        if not isinstance(weight, Tensor) or weight.ndim != 2:
+            raise ValueError(f"model.at={self.at}: not an embedding module: {self.embeddings}")
+        return weight.shape[0], weight.shape[1]
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, [batch, classes] or, for one number per example, [batch]."""

@@ -1,0 +1,68 @@
+"""Fisher information of weights, from the gradients of single examples."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lit_adv.tasks.task import Batch, Task
+
+
+def diagonal(
+    task: Task,
+    weights: Mapping[str, Tensor],
+    batches: Iterable[Batch],
+    examples: int | None = None,
+) -> dict[str, Tensor]:
+    """`F_i = (1/n) sum_j (d l_j / d theta_i)^2`, in float32 at least.
+
+    The square of a batch's mean gradient would be another quantity: the gradients of its examples
+    cancel out. So the examples pass one by one, without their padding. Dropout is off and
+    gradients in `.grad` stay as they are.
+
+    Args:
+        task: the network and its losses.
+        weights: the weights to score, by name.
+        batches: training batches.
+        examples: no more than so many examples; None = all.
+
+    Returns:
+        The scores, by name, each of its weight's shape.
+    """
+    scores = {
+        name: torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32))
+        for name, w in weights.items()
+    }
+    training = [module for module in task.modules() if module.training]
+    task.eval()
+    seen = 0
+    try:
+        for example in tqdm(
+            _one_by_one(batches), "Fisher information", examples, leave=False, disable=None
+        ):
+            if seen == examples:
+                break
+            loss = task.losses(task(example), example).sum()
+            grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            for score, grad in zip(scores.values(), grads, strict=True):
+                if grad is not None:
+                    score.addcmul_(grad.to(score.dtype), grad.to(score.dtype))
+            seen += 1
+    finally:
+        for module in training:
+            module.training = True
+    return {name: score / max(1, seen) for name, score in scores.items()}
+
+
+def _one_by_one(batches: Iterable[Batch]) -> Iterable[Batch]:
+    for batch in batches:
+        real = batch["attention_mask"].bool()
+        for row in range(len(real)):
+            tensors = {name: v for name, v in batch.items() if isinstance(v, Tensor)}
+            yield {name: _row(value, real, row) for name, value in tensors.items()}
+
+
+def _row(value: Tensor, real: Tensor, row: int) -> Tensor:
+    one = value[row : row + 1]
+    return one[:, real[row]] if value.shape[:2] == real.shape else one

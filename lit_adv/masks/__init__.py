@@ -1,0 +1,1 @@
+"""Which weights move? One small file per answer."""

@@ -1,0 +1,173 @@
+"""YOPO-m-n, You Only Propagate Once: Zhang et al., NeurIPS 2019, arXiv:1905.00877."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from lit_adv import inject
+from lit_adv.cost import Cost
+from lit_adv.descent import Descent
+from lit_adv.finetuner import FineTuner
+from lit_adv.functional import ball
+from lit_adv.onset import Options
+from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.tasks.task import Batch, Task
+
+
+class YOPO(FineTuner):
+    """`max_delta <p, f0(e + delta)>`, `p = grad_{f0} l`: cheap ascents through the first layers.
+
+    The network is f0 (up to the split module) and the rest. `rounds` (m) times: a full pass at
+    delta gives p, the loss's gradient at f0's output; then `inner_steps` (n) ascents
+    `delta <- Proj(delta + step_size * unit(J_f0(e + delta)^T p))` run f0 alone, the first of them
+    free with the full pass. `form="gd"` trains on `(1/m) sum_j L(e + delta^(j,n))`: the full pass
+    of round j + 1 is also the training pass of round j. `form="pmp"` trains the rest at
+    `delta^(j,0)` and f0 by `<p, f0(e + delta^(j,n))>` with the old p.
+
+    With an affine f0 the gradient does not depend on delta, and YOPO is PGD with steps n times as
+    long: so it is in the authors' image networks (a1600012888/YOPO b8ae668), which split after one
+    convolution; they also count the first layer's gradient twice, and sum over rounds where this
+    averages. The default split is after the first transformer layer.
+
+    Passes per batch, with phi the share of f0 in the network: gd: m + 1 full forward and input
+    backward plus m(n - 1) phi, m to the weights; pmp: m full, plus m n phi, of which m to f0's
+    weights.
+
+    Args:
+        task: the network and its losses.
+        descent: how the weights descend.
+        rounds: m, full propagations that look for a perturbation.
+        inner_steps: n, ascents per round; 1 = PGD's path.
+        step_size: alpha, length of one ascent, in units of the word embeddings.
+        radius: epsilon, per example; 0 = no perturbation, inf = unlimited.
+        init_size: of the uniform start; 0 = start at zero.
+        norm: `l2`, `linf` (the paper's) or `soft-inf`.
+        form: `gd` (gradient descent) or `pmp` (Pontryagin's maximum principle).
+        split: dotted name of the last module of f0; None = the network's first layer.
+        options: see FineTuner; without the same dropout masks f0 is another one than p's.
+
+    Raises:
+        ValueError: one of the arguments lies outside its range, or there is no such module.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        descent: Descent | None = None,
+        *,
+        rounds: int = 3,
+        inner_steps: int = 2,
+        step_size: float = 0.02,
+        radius: float = 0.1,
+        init_size: float = 0.0,
+        norm: ball.Norm = "l2",
+        form: Literal["gd", "pmp"] = "gd",
+        split: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(task, descent, **options)
+        self.rounds = whole(1, "method.rounds", rounds, "for fine-tuning use method=finetune")
+        self.inner_steps = whole(1, "method.inner_steps", inner_steps)
+        self.step_size = at_least(0, "method.step_size", step_size)
+        self.radius = at_least(0, "method.radius", radius)
+        self.init_size = at_least(0, "method.init_size", init_size)
+        self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
+        self.form = one_of(("gd", "pmp"), "method.form", form)
+        self._split = (inject.find_layer(task.network, split),)  # in a tuple: not registered again
+        self._front: list[Tensor] | None = None
+
+    @property
+    def cost(self) -> Cost:
+        tables = {id(e.weight) for e in self.task.modules() if isinstance(e, nn.Embedding)}
+        sizes = {id(w): w.numel() for w in self.task.parameters() if id(w) not in tables}
+        front = sum(sizes.get(id(weight), 0) for weight in self.split.parameters())
+        phi, m, n = front / sum(sizes.values()), self.rounds, self.inner_steps
+        if self.form == "gd":
+            return Cost(m + 1 + m * (n - 1) * phi, m + 1 + m * (n - 1) * phi, m)
+        return Cost(m * (1 + n * phi), m * (1 + n * phi), m)
+
+    @property
+    def split(self) -> nn.Module:
+        """The last module of f0."""
+        return self._split[0]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if not self.attacks:
+            return super().training_step(batch, batch_idx)
+        delta = self.zeros(batch)
+        if self.init_size:
+            delta = self.sample(batch, self.init_size, self.radius, self.norm)
+        share = 1 / self.rounds
+        with self.one_batch():
+            if self.form == "pmp":
+                for _ in range(self.rounds):
+                    with inject.still(self.front(batch)):  # the rest trains at delta^(j,0)
+                        p, raw, grad = self.propagate(batch, delta, share)
+                    delta = self.search(batch, delta, p, grad)
+                    with inject.statistics_kept(self.task):
+                        answer = self.f0(batch, delta)  # f0 trains at delta^(j,n)
+                    _product(raw, answer).backward()
+                return self.descend(batch, delta=delta)
+            p, grad = self.look(batch, delta)
+            for _ in range(self.rounds - 1):
+                delta = self.search(batch, delta, p, grad)
+                p, _, grad = self.propagate(batch, delta, share)  # trains at delta^(j,n)
+            delta = self.search(batch, delta, p, grad)
+            losses = self.losses(batch, delta)
+            self.note("loss/adversarial", losses.mean())
+            return self.descend(batch, losses, share=share, delta=delta)
+
+    def look(self, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """A full pass that trains nothing: p, and the gradient of delta that comes with it."""
+        with inject.frozen(self.task), inject.captured(self.split) as outputs:
+            losses = self.losses(batch, delta.requires_grad_())
+        p, grad = torch.autograd.grad(losses.sum(), [_tensor(outputs[0]), delta])
+        return p, grad
+
+    def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+        """A full pass that trains: p, p with the flood's slope, and the gradient of delta."""
+        with inject.captured(self.split) as outputs:
+            losses = self.losses(batch, delta.requires_grad_())
+        self.note("loss/adversarial", losses.mean())
+        answer = _tensor(outputs[0])
+        answer.retain_grad()
+        grad = self.accumulate(batch, losses, share, wrt=delta)
+        raw = answer.grad
+        assert raw is not None, "the losses do not depend on the split module"
+        return self.gradient(batch, losses, answer), raw, grad
+
+    def search(self, batch: Batch, delta: Tensor, p: Tensor, grad: Tensor) -> Tensor:
+        """`inner_steps` ascents of `<p, f0(e + delta)>`; the first gradient came with p."""
+        for step in range(self.inner_steps):
+            if step:
+                with inject.frozen(self.task):
+                    answer = self.f0(batch, delta.requires_grad_())
+                (grad,) = torch.autograd.grad(_product(p, answer), delta)
+            delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
+        return delta
+
+    def f0(self, batch: Batch, delta: Tensor) -> Tensor:
+        """What the first layers answer; the others do not run."""
+        call = lambda: self.logits(batch, delta)  # noqa: E731
+        return _tensor(inject.up_to(self.task.network, self.split, call))
+
+    def front(self, batch: Batch) -> list[Tensor]:
+        """The weights of f0: all that its answer depends on."""
+        if self._front is None:
+            state = inject.RandomState(self.device)
+            weights = self.training_weights
+            answer = self.f0(batch, self.zeros(batch))
+            used = torch.autograd.grad(answer.sum(), weights, allow_unused=True)
+            state.rewind()
+            self._front = [w for w, grad in zip(weights, used, strict=True) if grad is not None]
+        return self._front
+
+
+def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _product(p: Tensor, answer: Tensor) -> Tensor:
+    return (p.detach().to(torch.promote_types(p.dtype, torch.float32)) * answer).sum()

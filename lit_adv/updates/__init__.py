@@ -1,0 +1,1 @@
+"""How do the weights step? One small file per answer."""

@@ -1,0 +1,104 @@
+"""Update: how often an effective batch is looked at, and where from, before the weights step."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lit_adv import foreach
+from lit_adv.ranges import whole
+
+
+class Update:
+    """Base: one look at the effective batch, one step of the optimizer.
+
+    A second look passes over the same micro-batches again, with the same dropout masks and noise,
+    while the weights stand elsewhere. However many looks, it is one counted optimizer step.
+    """
+
+    seeks_worst: ClassVar[bool] = False
+    """The first look is an adversary's: the weights' flood is no business of it."""
+
+    clips_first: ClassVar[bool] = False
+    """The gradient of the first look is stepped along, so it is clipped like any other."""
+
+    def looks_again(self, step: int) -> bool:
+        """Whether optimizer step number `step` (from 0) takes a second look."""
+        return False
+
+    def displaced(
+        self, weights: Sequence[Tensor], optimizer: Optimizer
+    ) -> AbstractContextManager[None]:
+        """Around the second look: moves the weights by their `.grad`, and empties it.
+
+        When the block ends, `.grad` is what the optimizer steps along.
+        """
+        return nullcontext()
+
+    def stepping(self, optimizer: Optimizer, step: int) -> AbstractContextManager[None]:
+        """Around the optimizer's step number `step` (from 0)."""
+        return nullcontext()
+
+    def forward(self) -> AbstractContextManager[Any]:
+        """Around every forward pass."""
+        return nullcontext()
+
+    def backward(
+        self, backward: Callable[..., None], weights: Sequence[Tensor]
+    ) -> Callable[..., None]:
+        """What is called with the scalar to differentiate."""
+        return backward
+
+
+class SecondLook(Update):
+    """Base of updates whose step uses the gradient at displaced weights.
+
+    Cost: the method's passes twice, at the steps that take a second look.
+
+    Args:
+        start_step: plain optimizer steps before the first second look.
+        every_n_steps: take one at every n-th step; the others are plain.
+
+    Raises:
+        ValueError: one of them lies outside its range.
+    """
+
+    def __init__(self, start_step: int = 0, every_n_steps: int = 1) -> None:
+        self.start_step = whole(0, "update.start_step", start_step)
+        self.every_n_steps = whole(1, "update.every_n_steps", every_n_steps)
+
+    def looks_again(self, step: int) -> bool:
+        since = step - self.start_step
+        return since >= 0 and since % self.every_n_steps == 0
+
+    @contextmanager
+    def displaced(self, weights: Sequence[Tensor], optimizer: Optimizer) -> Iterator[None]:
+        moving = [weight for weight in weights if weight.grad is not None]
+        grads = [weight.grad for weight in moving if weight.grad is not None]
+        with torch.no_grad():
+            # Restored by copy: adding and subtracting would leave rounding behind.
+            saved = [weight.detach().clone() for weight in moving]
+            self.move(moving, grads, optimizer)
+        for weight in weights:
+            weight.grad = None
+        torch.clear_autocast_cache()  # it may hold half-precision copies from before
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                foreach.copy_(moving, saved)
+            torch.clear_autocast_cache()
+
+    def move(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
+    ) -> None:
+        """Move the weights, in place, to where the second look is taken from."""
+        raise NotImplementedError
+
+
+def over(size: float, norm: Tensor) -> Tensor:
+    """`size / norm`, and 0 where there is nothing to divide by."""
+    return torch.where(norm > 0, size / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0)
