@@ -75,8 +75,10 @@ def signature(called: Callable[..., Any]) -> dict[str, Any]:
     taken: dict[str, Any] = {}
     for name, parameter in inspect.signature(called).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            (options,) = get_args(hints[name])
-            taken |= get_type_hints(options)
+            options = get_args(hints.get(name))
+            if not options:
+                return {}  # the class checks them itself
+            taken |= get_type_hints(options[0])
         else:
             taken[name] = hints.get(name, Any)
     return taken

@@ -38,6 +38,9 @@ class Loop(L.LightningModule):
     passes: ClassVar[Literal["one", "several", "own steps"]] = "several"
     """How often a step passes over a batch; `own steps`: the method steps the optimizer itself."""
 
+    unlabelled: ClassVar[bool] = False
+    """Whether the method uses texts without labels, `batch["unlabelled"]`."""
+
     def __init__(self, task: Task, descent: Descent | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -218,7 +221,8 @@ class Loop(L.LightningModule):
     def _training_batches(self) -> Iterator[Batch]:
         """One pass over the training set that leaves the random streams as they are."""
         with torch.random.fork_rng():
-            for batch in self.trainer.train_dataloader or ():
+            loader = self.trainer.train_dataloader or ()
+            for batch in loader["labelled"] if isinstance(loader, dict) else loader:
                 yield self.trainer.strategy.batch_to_device(batch, self.device)
 
     def on_train_epoch_end(self) -> None:

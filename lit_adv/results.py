@@ -29,8 +29,9 @@ def title(results: dict[str, Any]) -> str:
     >>> title({"method": "smart", "flood": "none", "proximal": "mbpp", "model": "m", "data": "d"})
     'smart + mbpp: m on d'
     """
-    parts = [results[group] for group in ("method", "flood", "proximal")]
-    chosen = " + ".join(part for part in parts if part != "none")
+    groups = ("method", "flood", "proximal", "update", "mask")
+    parts = [results.get(group, "none") for group in groups]
+    chosen = " + ".join(part for part in parts if part not in ("none", "plain"))
     return f"{chosen}: {results['model']} on {results['data']}"
 
 

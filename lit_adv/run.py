@@ -12,11 +12,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from lit_adv import checkpoint, config, curves, results
+from lit_adv import auxiliary, checkpoint, config, curves, results
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.datamodule import TextData
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
+from lit_adv.flood.ada import Ada
+from lit_adv.methods.finetune import FineTune
 from lit_adv.models.model import Model
 from lit_adv.tasks.task import Task
 
@@ -30,7 +32,7 @@ COSTS = ("loss", "mse", "calibration_error")
 def run(cfg: DictConfig) -> float | None:
     """Train and test what a composed configuration describes; returns what a sweep optimises."""
     config.check(cfg)
-    _quieten()
+    quieten()
     folder = Path(cfg.output_dir)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -43,6 +45,11 @@ def run(cfg: DictConfig) -> float | None:
     module = build(cfg, task)
     if cfg.ckpt_path is not None:
         checkpoint.check(cfg.ckpt_path, module)
+    if data.unlabelled is not None and not module.unlabelled:
+        name = type(module).__name__
+        raise ValueError(f"data.unlabelled={data.unlabelled}: {name} uses no unlabelled texts")
+    if isinstance(module.descent.flood, Ada) and cfg.ckpt_path is None:
+        auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))
 
     monitor = cfg.monitor or task.monitor
     best, last = keepers(monitor, folder)
@@ -91,15 +98,30 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
     return module
 
 
+def plain(cfg: DictConfig, data: TextData) -> tuple[FineTune, L.Trainer]:
+    """The same model, optimizer and trainer for plain fine-tuning that leaves no trace."""
+    model: Model = instantiate(cfg.model)(data.splits)
+    options = {key: cfg.trainer[key] for key in BY_HAND}
+    schedule = instantiate(cfg.scheduler)
+    descent = Descent(optimizer=instantiate(cfg.optimizer), schedule=schedule, **options)
+    silent = {"logger": False, "enable_checkpointing": False}
+    trainer = instantiate(_trainer(cfg), **silent, default_root_dir=cfg.output_dir)
+    return FineTune(model.task(data.splits), descent), trainer
+
+
 def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) -> L.Trainer:
     """Lightning's Trainer with the callbacks and loggers of the configuration."""
-    options = {key: value for key, value in cfg.trainer.items() if key not in BY_HAND}
     return instantiate(
-        OmegaConf.create(options),
+        _trainer(cfg),
         callbacks=[*callbacks, *(instantiate(node) for node in cfg.callbacks.values())],
         logger=[instantiate(node) for node in cfg.logger.values()],
         default_root_dir=str(folder),
     )
+
+
+def _trainer(cfg: DictConfig) -> DictConfig:
+    options = {key: value for key, value in cfg.trainer.items() if key not in BY_HAND}
+    return OmegaConf.create(options)
 
 
 def keepers(monitor: str, folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
@@ -139,7 +161,7 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
             raise ValueError(f"{key}={cfg[key]}: no such metric; choose one of {', '.join(known)}")
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave the console to the progress bar, the table, and warnings that a user can act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     disable_progress_bar()  # of saving a model, which takes a moment

@@ -3,18 +3,21 @@
 import hashlib
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.batches import LengthGroupedBatches
+from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import COLUMNS, Collate, Tokenised
+from lit_adv.data.tokenised import COLUMNS, Collate, Rows, Tokenised
 from lit_adv.ranges import whole
 
 FORMAT = 1
@@ -31,6 +34,8 @@ class TextData(L.LightningDataModule):
         max_length: longest example, in tokens; the rest is cut off.
         limit: training examples used, drawn at random by `seed`; None = all.
         num_workers: processes that load batches; 0 is fastest for tokenised text.
+        unlabelled: file of texts without labels, for methods that use some (vat); its columns are
+            named as the training set's; None = no such texts.
         seed: of the data themselves: subset, cut-off validation split, generated texts and noise.
             The run's seed sets the order of the batches.
         cache: folder for tokenised splits; None = `$LIT_ADV_CACHE` or `~/.cache/lit_adv`.
@@ -44,6 +49,7 @@ class TextData(L.LightningDataModule):
     max_length: int = 128
     limit: int | None = None
     num_workers: int = 0
+    unlabelled: str | None = None
     seed: int = 0
     cache: str | None = None
 
@@ -88,11 +94,30 @@ class TextData(L.LightningDataModule):
         key = _key(tokenizer)  # before its first use, which writes truncation into its state
         for name, split in self.splits.items():
             self._tokenised[name] = self._cached(split, tokenizer, key)
+        if self.unlabelled is not None:
+            split = self._read_unlabelled(Path(self.unlabelled))
+            self._tokenised["unlabelled"] = self._cached(split, tokenizer, key)
 
-    def train_dataloader(self) -> DataLoader:
-        data = self._tokenised["train"]
-        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=self._order_seed)
-        return self._loader(data, batches)
+    def train_dataloader(self) -> DataLoader | CombinedLoader:
+        labelled = self._shuffled(self._tokenised["train"])
+        if self.unlabelled is None:
+            return labelled
+        # A longer set of texts without labels is not gone through in one epoch, a shorter repeats.
+        both = {"labelled": labelled, "unlabelled": self._shuffled(self._tokenised["unlabelled"])}
+        longer = len(both["unlabelled"]) >= len(labelled)
+        return CombinedLoader(both, "min_size" if longer else "max_size_cycle")
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """A batch of both kinds becomes a labelled one with the other inside."""
+        if "labelled" not in batch:
+            return batch
+        unlabelled = {k: v for k, v in batch["unlabelled"].items() if k != "labels"}
+        return {**batch["labelled"], "unlabelled": unlabelled}
+
+    def some(self, rows: Sequence[int], *, shuffled: bool) -> DataLoader:
+        """Batches of these rows of the training split."""
+        data = Rows(self._tokenised["train"], np.asarray(rows))
+        return self._shuffled(data) if shuffled else self._in_order(data)
 
     def val_dataloader(self) -> DataLoader:
         return self._in_order(self._tokenised["validation"])
@@ -100,13 +125,17 @@ class TextData(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._in_order(self._tokenised["test"])
 
-    def _in_order(self, data: Tokenised) -> DataLoader:
+    def _shuffled(self, data: Tokenised | Rows) -> DataLoader:
+        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=self._order_seed)
+        return self._loader(data, batches)
+
+    def _in_order(self, data: Tokenised | Rows) -> DataLoader:
         rows = np.argsort(data.lengths, kind="stable")
         cuts = range(0, len(rows), self.eval_batch_size)
         return self._loader(data, [rows[cut : cut + self.eval_batch_size].tolist() for cut in cuts])
 
     def _loader(
-        self, data: Tokenised, batches: LengthGroupedBatches | list[list[int]]
+        self, data: Tokenised | Rows, batches: LengthGroupedBatches | list[list[int]]
     ) -> DataLoader:
         # As sampler, not as batch sampler: only of a sampler does Lightning tell the epoch.
         return DataLoader(
@@ -116,6 +145,26 @@ class TextData(L.LightningDataModule):
             collate_fn=self._collate,
             num_workers=self.num_workers,
         )
+
+    def _read_unlabelled(self, file: Path) -> Split:
+        key = "data.unlabelled"
+        if not file.is_file():
+            raise ValueError(f"{key}={file}: no such file")
+        table = read(file, key)
+        columns = [self._column("text")]
+        if self.splits.train.pairs is not None:
+            columns.append(self._column("text_pair"))
+        for column in columns:
+            if column not in table:
+                raise ValueError(f"{key}={file}: no column {column}; it has {', '.join(table)}")
+        texts, *pairs = ([str(text) for text in table[column]] for column in columns)
+        if not texts:
+            raise ValueError(f"{key}={file}: no rows")
+        return Split(texts=texts, pairs=pairs[0] if pairs else None, labels=[0] * len(texts))
+
+    def _column(self, name: str) -> str:
+        named = getattr(self, name, None)
+        return name if named in (None, "auto") else named
 
     def _cached(self, split: Split, tokenizer: PreTrainedTokenizerBase, key: str) -> Tokenised:
         folder = self.cache or os.environ.get("LIT_ADV_CACHE") or Path.home() / ".cache" / "lit_adv"

@@ -3,19 +3,12 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lit_adv.data.columns import Columns, Table
+from lit_adv.data.columns import Columns
 from lit_adv.data.datamodule import TextData
+from lit_adv.data.files import FORMATS, read, stem_and_suffix
 from lit_adv.data.splits import Splits
 
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".parquet": ("parquet", {}),
-}
 NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -59,7 +52,7 @@ class Local(TextData):
             raise ValueError(f"data.validation_size={self.validation_size}: a share in (0, 1)")
 
     def load(self) -> Splits:
-        tables = {name: _read(path) for name, path in self._files().items()}
+        tables = {name: read(path) for name, path in self._files().items()}
         auto = self.text_pair == "auto"
         pair = ("text_pair" if "text_pair" in tables["train"] else None) if auto else self.text_pair
         columns = Columns(
@@ -81,7 +74,7 @@ class Local(TextData):
             name: file
             for name, stems in NAMES.items()
             for file in sorted(path.iterdir())
-            if _stem_and_suffix(file)[0] in stems and _stem_and_suffix(file)[1] in FORMATS
+            if stem_and_suffix(file)[0] in stems and stem_and_suffix(file)[1] in FORMATS
         }
         if "train" not in found:
             raise ValueError(
@@ -95,29 +88,3 @@ class Local(TextData):
         if self.regression or not meta.is_file():
             return None
         return json.loads(meta.read_text()).get("label_names")
-
-
-def _stem_and_suffix(file: Path) -> tuple[str, str]:
-    name = Path(file.name.removesuffix(".gz"))
-    return name.stem, name.suffix
-
-
-def _read(file: Path) -> Table:
-    suffix = _stem_and_suffix(file)[1]
-    if suffix not in FORMATS:
-        raise ValueError(f"data.path={file}: unknown format; use one of {', '.join(FORMATS)}")
-    if not file.stat().st_size:
-        raise ValueError(f"data.path={file}: the file is empty")
-    kind, options = FORMATS[suffix]
-
-    import datasets  # here: half a second that generated data need not pay
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it in one line
-    try:
-        table = datasets.load_dataset(kind, data_files=str(file), split="train", **options)
-    except DatasetGenerationError as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise ValueError(f"data.path={file}: cannot be read as {kind}: {cause}") from error
-    return table.to_dict()

@@ -64,19 +64,41 @@ class Tokenised(Dataset[list[dict[str, Tensor]]]):
     def _example(self, row: int) -> dict[str, Tensor]:
         place = slice(self.starts[row], self.starts[row + 1])
         example = {name: torch.from_numpy(all_[place]) for name, all_ in self.columns.items()}
-        return {**example, "labels": torch.as_tensor(self.labels[row])}
+        return {**example, "labels": torch.as_tensor(self.labels[row]), "index": torch.tensor(row)}
+
+
+class Rows(Dataset[list[dict[str, Tensor]]]):
+    """Some rows of a tokenised split, which keep their numbers."""
+
+    def __init__(self, whole: Tokenised, rows: np.ndarray) -> None:
+        self.whole, self.rows = whole, rows
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every example."""
+        return self.whole.lengths[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        return self.whole[self.rows[list(rows)].tolist()]
 
 
 class Collate:
-    """Examples to a batch: token columns padded on the tokenizer's side, with an attention mask."""
+    """Examples to a batch: token columns padded on the tokenizer's side, with an attention mask.
+
+    `index` is the row of every example in its split: what is known of an example goes by it.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._side = tokenizer.padding_side
         self._padding = {"input_ids": tokenizer.pad_token_id or 0, "special_tokens_mask": 1}
 
     def __call__(self, examples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        batch = {"labels": torch.stack([example["labels"] for example in examples])}
-        for name in examples[0].keys() - {"labels"}:
+        whole = ("labels", "index")
+        batch = {name: torch.stack([example[name] for example in examples]) for name in whole}
+        for name in examples[0].keys() - set(whole):
             rows = [example[name] for example in examples]
             batch[name] = self._pad(rows, self._padding.get(name, 0))
         ones = [torch.ones_like(example["input_ids"]) for example in examples]

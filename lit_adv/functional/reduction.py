@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def slope(loss: Float[Tensor, "*shape"], level: float) -> Float[Tensor, "*shape"]:
+def slope(
+    loss: Float[Tensor, "*shape"], level: float | Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
     """`+1` at or above the flood level, `-1` below it (there the weights climb).
 
     A NaN keeps the slope 1, so flooding cannot hide it: `sign(NaN)` would be 0.

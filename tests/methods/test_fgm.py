@@ -1,11 +1,15 @@
 """FGM against its closed form, and against its definition in a few lines."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from testbed import (
     FINETUNE,
     PERTURBING,
+    Floodable,
     MeanPool,
     Tensors,
     ascent,
@@ -17,11 +21,15 @@ from testbed import (
     fit,
     gradient,
     loss,
+    norms,
     of_size,
+    same,
     scaled,
     sgd,
 )
 from torch import Tensor, nn
+
+from lit_adv.flood.individual import Individual
 
 FGM = PERTURBING["fgm"]
 
@@ -97,3 +105,132 @@ def test_the_logged_loss_is_the_mean_over_clean_and_adversarial_by_their_weight(
     clean, adversarial = (each.losses.mean() for each in run.module.seen)
     assert run.logs[0]["train/loss"] == pytest.approx(float(clean + 3 * adversarial) / 4)
     assert run.logs[0]["perturbation/norm"] == pytest.approx(0.5)
+
+
+# ---- the form that shifts the table --------------------------------------------------------------
+
+TABLE = partial(FGM, at="table")
+
+
+def _losses_at(network: nn.Module, table: Tensor, batch: Tensors) -> Tensor:
+    """Loss of every example with another table in place of the network's own."""
+    name = next(name for name, weight in network.named_parameters() if weight.shape == table.shape)
+    call = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    logits = torch.func.functional_call(network, {name: table}, kwargs=call).logits
+    return F.cross_entropy(logits, batch["labels"], reduction="none")
+
+
+def _reference_table_fgm(
+    network: nn.Module, batch: Tensors, radius: float, weight: float
+) -> tuple[Tensor, Tensor, Tensors]:
+    """Shift of the table, the losses there, and the gradient: the recipe as it is copied."""
+    words = next(module for module in network.modules() if isinstance(module, nn.Embedding))
+    (grad,) = torch.autograd.grad(_losses_at(network, words.weight, batch).mean(), words.weight)
+    shift = radius * grad / grad.norm()
+    losses = _losses_at(network, words.weight + shift, batch)
+    objective = loss(network, batch).mean() + weight * losses.mean()
+    return shift, losses.detach(), derivative(objective, network)
+
+
+def _with_repeats() -> Tensors:
+    """Words that come again, within an example and in others, some with another label."""
+    (batch,) = batches(size=5)
+    batch["input_ids"][:, 1:3] = torch.tensor([[6, 7], [7, 6], [6, 6], [8, 7], [7, 9]])
+    batch["labels"] = torch.tensor([0, 1, 1, 0, 0])
+    return batch
+
+
+def _without_repeats(size: int = 1) -> Tensors:
+    (batch,) = batches(size=size, tokens=5)
+    batch["input_ids"] = torch.arange(5, 5 + 5 * size).view(size, 5) * batch["attention_mask"]
+    return batch
+
+
+@pytest.mark.parametrize("network", [bert, partial(MeanPool, bend=True)])
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_shifting_the_table_is_what_the_copied_recipe_does_to_one_batch(
+    network: Any, weight: float
+):
+    batch = _with_repeats()
+    run = fit(TABLE(classify(network()), sgd(lr=0.0), radius=0.7, weight=weight), [batch])
+    shift, losses, expected = _reference_table_fgm(network(), batch, 0.7, weight)
+    real = batch["attention_mask"].unsqueeze(-1)
+    close(run.module.deltas[-1], shift[batch["input_ids"]] * real)
+    close(run.module.seen[-1].losses, losses)
+    close(run.gradients[0], expected)
+
+
+def test_all_occurrences_of_a_word_share_one_shift_and_the_table_moves_by_the_radius():
+    batch = _with_repeats()
+    delta = fit(TABLE(classify(bert()), sgd(), radius=0.7), [batch]).module.deltas[-1]
+    real, square = batch["attention_mask"].bool(), 0.0
+    for word in batch["input_ids"][real].unique():
+        (shift,) = delta[real & (batch["input_ids"] == word)].unique(dim=0)
+        square += float(shift.square().sum())
+    assert square**0.5 == pytest.approx(0.7, rel=1e-12)
+
+
+def test_examples_share_the_radius():
+    """Without common words, the squares of their lengths add up."""
+    batch = _without_repeats(size=4)
+    delta = fit(TABLE(classify(bert()), sgd(), radius=0.7), [batch]).module.deltas[-1]
+    assert norms(delta).max() < 0.7
+    assert norms(delta).square().sum().sqrt() == pytest.approx(0.7, rel=1e-12)
+
+
+def test_for_one_example_of_different_words_both_forms_are_the_same():
+    batch = _without_repeats()
+    words, table = (fit(fgm(classify(bert()), sgd()), [batch]) for fgm in (FGM, TABLE))
+    close(table.module.deltas, words.module.deltas)
+    close(table.gradients, words.gradients)
+
+
+@pytest.mark.parametrize("batch", [_with_repeats(), _without_repeats(size=4)])
+def test_for_several_examples_they_are_not(batch: Tensors):
+    words, table = (fit(fgm(classify(bert()), sgd()), [batch]) for fgm in (FGM, TABLE))
+    assert not torch.allclose(table.module.deltas[-1], words.module.deltas[-1], rtol=0.1)
+
+
+def test_after_the_step_the_table_is_as_before_to_the_last_bit():
+    network = bert()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fit(TABLE(classify(network), sgd(lr=0.0), radius=3.0), batches(2))
+    same(dict(network.state_dict()), before)
+
+
+def test_the_table_moves_along_the_gradient_of_the_micro_batch_at_hand():
+    data = [_with_repeats(), *batches(1, size=5, seed=1)]
+    run = fit(TABLE(classify(bert()), sgd(accumulate_grad_batches=2), radius=0.5), data)
+    shifts = [_reference_table_fgm(bert(), batch, 0.5, 1.0)[0] for batch in data]
+    for delta, shift, batch in zip(run.module.deltas[1::2], shifts, data, strict=True):
+        close(delta, shift[batch["input_ids"]] * batch["attention_mask"].unsqueeze(-1))
+
+
+def test_an_example_below_its_flood_still_counts_uphill_for_the_table():
+    batch = _with_repeats()
+    flooded = fit(TABLE(Floodable(bert()), sgd(flood=Individual(0.7))), [batch])
+    below = flooded.module.seen[0].losses < 0.7
+    assert below.any() and not below.all()
+    dry = fit(TABLE(classify(bert()), sgd()), [batch])
+    close(flooded.module.deltas, dry.module.deltas)
+
+
+def test_the_shift_of_the_table_warms_up():
+    batch = _without_repeats()
+    run = fit(TABLE(classify(MeanPool()), sgd(), radius=0.8, warmup_steps=2), [batch] * 3)
+    sizes = [float(norms(delta)) for delta in run.module.deltas[1::2]]
+    assert sizes == pytest.approx([0.4, 0.8, 0.8])
+
+
+def test_without_a_gradient_the_table_does_not_move():
+    network = MeanPool()
+    nn.init.zeros_(network.head.weight)
+    run = fit(TABLE(classify(network), sgd(), radius=0.5), batches())
+    assert not run.module.deltas[-1].any()
+    for grad in run.gradients[0].values():
+        assert grad.isfinite().all()
+
+
+def test_another_place_is_refused():
+    with pytest.raises(ValueError, match="method.at=matrix"):
+        FGM(classify(MeanPool()), sgd(), at="matrix")

@@ -1,0 +1,138 @@
+"""From checkpoints to a soup that has been tested, with its report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from lit_adv import checkpoint, results, soup
+from lit_adv.data.datamodule import TextData
+from lit_adv.finetuner import FineTuner
+from lit_adv.models.model import Model
+from lit_adv.run import COSTS, build, check_metrics, export, quieten
+
+
+@dataclass(kw_only=True)
+class Kitchen:
+    """All that is needed to test weights: module, data, trainer.
+
+    Args:
+        paths: of the checkpoints.
+        loaded: what is in them.
+        module: built as the first checkpoint's run did.
+        model: its network and tokenizer.
+        data: of the first checkpoint's run.
+        monitor: the validation metric that decides.
+    """
+
+    paths: list[Path]
+    loaded: list[dict[str, Any]]
+    module: FineTuner
+    model: Model
+    data: TextData
+    monitor: str
+
+    def __post_init__(self) -> None:
+        self.trainer = L.Trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+    @classmethod
+    def of(cls, paths: list[Path], monitor: str | None = None) -> "Kitchen":
+        """Build what the first checkpoint's run had built."""
+        loaded = [checkpoint.load(path) for path in paths]
+        cfg = DictConfig(loaded[0]["hyper_parameters"])
+        quieten()
+        L.seed_everything(cfg.seed, workers=True, verbose=False)
+        data: TextData = instantiate(cfg.data)
+        model: Model = instantiate(cfg.model)(data.splits)
+        data.tokenise(model.tokenizer)
+        task = model.task(data.splits)
+        cfg.monitor, cfg.optimized_metric = monitor or cfg.monitor or task.monitor, None
+        check_metrics(cfg, task)
+        return cls(
+            paths=paths,
+            loaded=loaded,
+            module=build(cfg, task),
+            model=model,
+            data=data,
+            monitor=cfg.monitor,
+        )
+
+    def cook(self, kind: str, output: Path) -> dict[str, Any]:
+        """Make a soup of this kind, test it, write and print what came out."""
+        members = [each["state_dict"] for each in self.loaded]
+        soup.average(members)  # refuses other models before anything is tested
+        if kind == "greedy":
+            weights, kept, scores = soup.greedy(members, self.score)
+        else:
+            scores = [self.score(member) for member in members]
+            weights, kept = soup.average(members), list(range(len(members)))
+
+        self.module.load_state_dict(weights)
+        outcome = {
+            "kind": kind,
+            "monitor": self.monitor,
+            "members": [
+                {"checkpoint": str(path), self.monitor: self.figure(score), "kept": i in kept}
+                for i, (path, score) in enumerate(zip(self.paths, scores, strict=True))
+            ],
+            "val": self.metrics("validate"),
+            "test": self.metrics("test"),
+        }
+        output.mkdir(parents=True, exist_ok=True)
+        self.save(weights, output / "soup.ckpt")
+        export(self.model, output / "export")
+        results.write(output / "soup.json", outcome)
+        show(outcome, output)
+        return outcome
+
+    def score(self, weights: soup.Weights) -> float:
+        """The validation metric under these weights; more is better."""
+        self.module.load_state_dict(weights)
+        return self.figure(self.metrics("validate")[self.monitor.partition("/")[2]])
+
+    def figure(self, value: float) -> float:
+        """A score from a metric, and back."""
+        return -value if self.monitor.partition("/")[2] in COSTS else value
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """The metrics of the module as it is."""
+        (logged,) = getattr(self.trainer, split)(self.module, self.data, verbose=False)
+        return {name.partition("/")[2]: value for name, value in logged.items()}
+
+    def save(self, weights: soup.Weights, path: Path) -> None:
+        """A checkpoint to test and export from: no optimizer, nothing to resume."""
+        kept = ("hyper_parameters", "hparams_name", "pytorch-lightning_version", "lit_adv")
+        described = {name: self.loaded[0][name] for name in kept if name in self.loaded[0]}
+        part = path.with_suffix(".part")
+        progress = {"epoch": 0, "global_step": 0}
+        torch.save({**described, **progress, "state_dict": dict(weights)}, part)
+        part.replace(path)
+
+
+def show(outcome: dict[str, Any], folder: Path) -> None:
+    """Print which members were kept, and what the soup is worth."""
+    table = Table(title=f"{outcome['kind']} soup", title_justify="left")
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column(outcome["monitor"], justify="right")
+    table.add_column("kept")
+    for member in outcome["members"]:
+        figure, kept = member[outcome["monitor"]], "yes" if member["kept"] else "no"
+        table.add_row(member["checkpoint"], f"{figure:.4f}", kept)
+    name = outcome["monitor"].partition("/")[2]
+    table.add_section()
+    table.add_row("soup", f"{outcome['val'][name]:.4f}", "")
+    console = Console()
+    console.print(table)
+    console.print(f"test/{name} {outcome['test'][name]:.4f}", highlight=False)
+    console.print(f"results in {folder}", highlight=False, soft_wrap=True)
