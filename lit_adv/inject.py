@@ -69,6 +69,18 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
     )
 
 
+def share_of_layers(network: nn.Module, last: nn.Module) -> float:
+    """The share of a network's stacked layers that runs up to and with this one.
+
+    A module outside the stack counts by its weights.
+    """
+    for stack in network.modules():
+        if isinstance(stack, nn.ModuleList) and last in list(stack):
+            return (list(stack).index(last) + 1) / len(stack)
+    sizes = [sum(w.numel() for w in module.parameters()) for module in (last, network)]
+    return sizes[0] / max(1, sizes[1])
+
+
 @contextmanager
 def perturbed(
     embeddings: nn.Module, delta: Tensor | None, relative: bool = False

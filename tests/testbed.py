@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import new_class
+from types import SimpleNamespace, new_class
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import lightning as L
@@ -19,12 +19,24 @@ from transformers import BertConfig, BertForSequenceClassification
 from lit_adv.descent import Descent, Schedule
 from lit_adv.finetuner import FineTuner
 from lit_adv.methods.fgm import FGM
+from lit_adv.methods.fgsm import FGSM
 from lit_adv.methods.finetune import FineTune
+from lit_adv.methods.free_at import FreeAT
 from lit_adv.methods.freelb import FreeLB
+from lit_adv.methods.gaussian import Gaussian
+from lit_adv.methods.infobert import InfoBERT
+from lit_adv.methods.input_gradient_penalty import InputGradientPenalty
+from lit_adv.methods.llr import LLR
+from lit_adv.methods.noise import Noise
 from lit_adv.methods.pgd import PGD
+from lit_adv.methods.r3f import R3F
+from lit_adv.methods.rdrop import RDrop
 from lit_adv.methods.smart import SMART
+from lit_adv.methods.tavat import TAVAT
+from lit_adv.methods.vat import VAT
+from lit_adv.methods.yopo import YOPO
 from lit_adv.tasks.classification import Classification
-from lit_adv.tasks.task import Batch
+from lit_adv.tasks.task import Batch, Task
 
 Tensors: TypeAlias = dict[str, Tensor]
 
@@ -74,6 +86,16 @@ class MeanPool(nn.Module):
     def get_input_embeddings(self) -> nn.Module:
         return self.words
 
+    @property
+    def base_model(self) -> nn.Module:
+        """What answers with hidden states, as in models of transformers."""
+        return self.dropout
+
+    @property
+    def config(self) -> SimpleNamespace:
+        """The width of these."""
+        return SimpleNamespace(hidden_size=self.words.embedding_dim)
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -89,15 +111,15 @@ class MeanPool(nn.Module):
         return Answer(self.head(mean if self.norm is None else self.norm(mean)))
 
 
-def bert(dropout: float = 0.0, layers: int = 1) -> BertForSequenceClassification:
+def bert(dropout: float = 0.0, layers: int = 1, width: int = 16) -> BertForSequenceClassification:
     """A BERT with random weights large enough for its losses to differ."""
     torch.manual_seed(1)
     config = BertConfig(
         vocab_size=WORDS,
-        hidden_size=16,
+        hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=2,
-        intermediate_size=16,
+        intermediate_size=width,
         max_position_embeddings=32,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
@@ -241,16 +263,83 @@ PERTURBING: dict[str, Method] = {
     ),
 }
 
-METHODS: dict[str, Method] = {"finetune": FINETUNE, **PERTURBING}
+
+def yopo(task: Task, descent: Descent, **options: Any) -> Recorder:
+    """YOPO, split where the network can be: after a layer, or after its words."""
+    names = dict(task.network.named_modules())
+    split = next(n for n in ("bert.encoder.layer.0", "layer", "bend", "dropout") if n in names)
+    sizes = {"rounds": 2, "inner_steps": 2, "step_size": 0.3, "radius": 0.5, "init_size": 0.4}
+    return recording(YOPO)(task, descent, **{"split": split, **sizes, **options})
+
+
+PERTURBING |= {
+    "noise": partial(recording(Noise), alpha=0.5),
+    "gaussian": partial(recording(Gaussian), std=0.1),
+    "r3f": partial(recording(R3F), weight=2.0, noise="normal", size=0.1),
+    "fgsm": partial(recording(FGSM), radius=0.1, clean=1.0, adversarial=1.0),
+    "fgm_table": partial(recording(FGM), radius=0.5, weight=1.0, at="table"),
+    "freelb_pp": partial(
+        recording(FreeLB), steps=4, step_size=0.3, radius=math.inf, init_size=0.4, norm="l2"
+    ),
+    "yopo": partial(yopo, form="gd"),
+    "yopo_pmp": partial(yopo, form="pmp"),
+    "tavat": partial(recording(TAVAT), steps=3, step_size=0.3, radius=0.5, init_size=0.4),
+    "vat": partial(recording(VAT), weight=2.0, steps=2, xi=0.1, radius=0.5),
+    "llr": partial(
+        recording(LLR),
+        weight=2.0,
+        slope_weight=1.0,
+        steps=2,
+        step_size=0.3,
+        radius=0.5,
+        norm="l2",
+    ),
+    "infobert": partial(
+        recording(InfoBERT),
+        steps=3,
+        step_size=0.3,
+        radius=0.5,
+        init_size=0.4,
+        alpha=0.1,
+        beta=0.1,
+        low=0.5,
+        high=0.9,
+    ),
+}
+
+METHODS: dict[str, Method] = {
+    "finetune": FINETUNE,
+    **PERTURBING,
+    "rdrop": partial(recording(RDrop), alpha=2.0, dropout=None),
+    "input_gradient_penalty": partial(recording(InputGradientPenalty), epsilon=2.0),
+}
+
+# Apart from the others: it takes several optimizer steps per batch.
+FREE: Method = partial(
+    recording(FreeAT), replays=3, step_size=0.3, radius=0.5, init_size=0.4, norm="l2"
+)
 
 # The same with no perturbation at all, whatever the radius.
-STILL: dict[str, dict[str, float]] = {
+STILL: dict[str, dict[str, Any]] = {
     "finetune": {},
     "fgm": {"radius": 0.0},
     "pgd_a": {"step_size": 0.0, "init_size": 0.0},
     "pgd_b": {"step_size": 0.0, "init_size": 0.0},
     "freelb": {"step_size": 0.0, "init_size": 0.0},
     "smart": {"step_size": 0.0, "noise_std": 0.0},
+    "noise": {"alpha": 0.0},
+    "gaussian": {"std": 0.0},
+    "r3f": {"size": 0.0},
+    "fgsm": {"radius": 0.0},
+    "fgm_table": {"radius": 0.0},
+    "freelb_pp": {"step_size": 0.0, "init_size": 0.0},
+    "yopo": {"step_size": 0.0, "init_size": 0.0},
+    "yopo_pmp": {"step_size": 0.0, "init_size": 0.0},
+    "tavat": {"step_size": 0.0, "init_size": 0.0},
+    "vat": {"radius": 0.0, "xi": 1e-300},  # a probe that rounding swallows
+    "llr": {"radius": 0.0},
+    "infobert": {"step_size": 0.0, "init_size": 0.0},
+    "free_at": {"step_size": 0.0, "init_size": 0.0},
 }
 
 

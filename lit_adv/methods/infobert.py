@@ -105,8 +105,9 @@ class InfoBERT(FineTuner):
                 ):
                     losses = self.losses(batch, delta.requires_grad_())  # L(e + delta_t)
                 (grad,) = torch.autograd.grad(losses.sum(), delta, retain_graph=True)
-                sentences = hidden[0][0][:, 0]  # of the first token
-                penalty = share * self.information(batch, grad, words[0] + delta, sentences)
+                last = hidden[0] if isinstance(hidden[0], Tensor) else hidden[0][0]
+                perturbed = words[0] + delta.to(words[0].dtype)
+                penalty = share * self.information(batch, grad, perturbed, last[:, 0])
                 self.note("loss/adversarial", losses.mean())
                 if not left:
                     self.descend(batch, losses, share=share, penalty=penalty, delta=delta)

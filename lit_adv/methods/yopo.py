@@ -80,10 +80,11 @@ class YOPO(FineTuner):
 
     @property
     def cost(self) -> Cost:
-        tables = {id(e.weight) for e in self.task.modules() if isinstance(e, nn.Embedding)}
-        sizes = {id(w): w.numel() for w in self.task.parameters() if id(w) not in tables}
-        front = sum(sizes.get(id(weight), 0) for weight in self.split.parameters())
-        phi, m, n = front / sum(sizes.values()), self.rounds, self.inner_steps
+        phi, m, n = (
+            inject.share_of_layers(self.task.network, self.split),
+            self.rounds,
+            self.inner_steps,
+        )
         if self.form == "gd":
             return Cost(m + 1 + m * (n - 1) * phi, m + 1 + m * (n - 1) * phi, m)
         return Cost(m * (1 + n * phi), m * (1 + n * phi), m)
@@ -150,8 +151,10 @@ class YOPO(FineTuner):
 
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
         """What the first layers answer; the others do not run."""
-        call = lambda: self.logits(batch, delta)  # noqa: E731
-        return _tensor(inject.up_to(self.task.network, self.split, call))
+        after = inject.RandomState(self.device)
+        answer = inject.up_to(self.task.network, self.split, lambda: self.logits(batch, delta))
+        after.rewind()  # or the next batch would draw masks that the other layers have had
+        return _tensor(answer)
 
     def front(self, batch: Batch) -> list[Tensor]:
         """The weights of f0: all that its answer depends on."""

@@ -146,14 +146,12 @@ def _without_repeats(size: int = 1) -> Tensors:
     return batch
 
 
-@pytest.mark.parametrize("network", [bert, partial(MeanPool, bend=True)])
+@pytest.mark.parametrize("build", [bert, partial(MeanPool, bend=True)])
 @pytest.mark.parametrize("weight", [1.0, 2.0])
-def test_shifting_the_table_is_what_the_copied_recipe_does_to_one_batch(
-    network: Any, weight: float
-):
+def test_shifting_the_table_is_what_the_copied_recipe_does_to_one_batch(build: Any, weight: float):
     batch = _with_repeats()
-    run = fit(TABLE(classify(network()), sgd(lr=0.0), radius=0.7, weight=weight), [batch])
-    shift, losses, expected = _reference_table_fgm(network(), batch, 0.7, weight)
+    run = fit(TABLE(classify(build()), sgd(lr=0.0), radius=0.7, weight=weight), [batch])
+    shift, losses, expected = _reference_table_fgm(build(), batch, 0.7, weight)
     real = batch["attention_mask"].unsqueeze(-1)
     close(run.module.deltas[-1], shift[batch["input_ids"]] * real)
     close(run.module.seen[-1].losses, losses)

@@ -35,12 +35,12 @@ from lit_adv.updates.sam import SAM
 Noise = partial(recording(Method), alpha=2.0)
 
 
-@pytest.mark.parametrize("network", [bert, partial(MeanPool, bend=True)])
-def test_the_gradient_is_that_at_the_noisy_inputs(network: Any):
-    (batch,) = batches()
-    run = fit(Noise(classify(network()), sgd(lr=0.0)), [batch])
+@pytest.mark.parametrize("build", [bert, partial(MeanPool, bend=True)])
+def test_the_gradient_is_that_at_the_noisy_inputs(build: Any):
+    network, (batch,) = build(), batches()
+    run = fit(Noise(classify(network), sgd(lr=0.0)), [batch])
     (seen,) = run.module.seen
-    close(run.gradients[0], derivative(loss(network(), batch, seen.delta).mean(), network()))
+    close(run.gradients[0], derivative(loss(network, batch, seen.delta).mean(), network))
     assert run.logs[0]["train/loss"] == pytest.approx(float(seen.losses.mean()))
     assert run.logs[0]["perturbation/norm"] == pytest.approx(float(norms(seen.moved).mean()))
 
