@@ -51,6 +51,8 @@ class Loop(L.LightningModule):
 
         self.val_metrics = task.metrics().clone(prefix="val/")
         self.test_metrics = task.metrics().clone(prefix="test/")
+        self.training_weights: list[nn.Parameter] = []
+        """What the optimizer steps: the network's, and a method's own."""
         self.again = False
         """Whether this is the second look of an update at the effective batch."""
         self._rehearsal: list[tuple[Batch, int, RandomState]] = []
@@ -78,9 +80,9 @@ class Loop(L.LightningModule):
         return self._window
 
     @property
-    def training_weights(self) -> list[nn.Parameter]:
-        """What the optimizer steps: the network's, and a method's own."""
-        return [weight for weight in self.parameters() if weight.requires_grad]
+    def under_way(self) -> bool:
+        """Whether more batches, or a second look, belong to the effective batch at hand."""
+        return self._window is not None or self.again
 
     @property
     def looks_again(self) -> bool:
@@ -217,6 +219,10 @@ class Loop(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.descent.mask.begin(self.task, self._training_batches)
+
+    def on_train_epoch_start(self) -> None:
+        # Once per epoch: callbacks may thaw weights between epochs, methods still some in a step.
+        self.training_weights = [weight for weight in self.parameters() if weight.requires_grad]
 
     def _training_batches(self) -> Iterator[Batch]:
         """One pass over the training set that leaves the random streams as they are."""

@@ -20,7 +20,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.run import build
 
-GROUPS = ("method", "update", "mask", "flood", "proximal")
+GROUPS: tuple[str, ...] = ("method", "update", "mask", "flood", "proximal")
 
 
 def choices(group: str) -> list[str]:

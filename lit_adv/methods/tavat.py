@@ -65,6 +65,7 @@ class TAVAT(FineTuner):
         stream = torch.Generator().manual_seed(torch.initial_seed() % 2**62)
         rows = torch.ones(task.rows, 1, dtype=torch.bool)
         start = ball.sample(rows, task.width, init_size, generator=stream)
+        self._kept: list[tuple[Tensor, Tensor]] = []
         self.register_buffer("table", ball.project(start, radius).squeeze(1))  # P
 
     @property
@@ -88,7 +89,8 @@ class TAVAT(FineTuner):
             losses = self.losses(batch, delta + eta)
             self.note("loss/adversarial", losses.mean())
             self.remember(batch, eta)
-            return self.descend(batch, losses, share=share, delta=delta + eta)
+            self.descend(batch, losses, share=share, delta=delta + eta)
+        return self.write()  # P[x] <- eta
 
     def rows(self, batch: Batch) -> Tensor:
         """`P[x]`, zero where nothing may be perturbed, [batch, tokens, width]."""
@@ -103,7 +105,7 @@ class TAVAT(FineTuner):
 
     @torch.no_grad()
     def remember(self, batch: Batch, eta: Tensor) -> None:
-        """`P[word] <-` mean of eta over the word's positions, inside the ball of the radius."""
+        """Keep the mean of eta over each word's positions, inside the ball of the radius."""
         if self.again:
             return
         mask, words = self.task.mask(batch), batch["input_ids"]
@@ -115,7 +117,14 @@ class TAVAT(FineTuner):
         words, mean, real = words.flatten(), mean.flatten(0, 1), mask.flatten()
         some = real.int().argmax()
         words = torch.where(real, words, words[some])
-        self.table[words] = torch.where(real.unsqueeze(-1), mean, mean[some])
+        self._kept.append((words, torch.where(real.unsqueeze(-1), mean, mean[some])))
+
+    def write(self) -> None:
+        """At the end of the effective batch: all its looks and parts have read the same P."""
+        if not self.under_way:
+            for words, rows in self._kept:
+                self.table[words] = rows
+            self._kept = []
 
 
 def rescaled(eta: Tensor) -> Tensor:
