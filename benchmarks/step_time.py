@@ -22,19 +22,23 @@ from hydra import compose, initialize_config_dir
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification
 
-from lit_adv import config
+from lit_adv import catalogue, config
 from lit_adv.run import build
 from lit_adv.tasks.classification import Classification
 
-# Passes per batch in units of a third of a plain step: forward, input backward, weight backward.
-RUNS: dict[str, tuple[list[str], int]] = {
-    "finetune": ([], 3),
-    "finetune + fixed": (["flood=fixed"], 3),
-    "fgm": (["method=fgm"], 6),
-    "pgd": (["method=pgd"], 2 * 3 + 3),
-    "freelb": (["method=freelb"], 3 * 3),
-    "smart": (["method=smart"], 8),
+# Beside every method, what happens between the gradient and the step: passes relative to plain.
+PIECES = {
+    "flood=fixed": 1.0,
+    "mask=child_f": 1.0,
+    "update=sam": 2.0,
+    "update=gradient_penalty": 2.0,
 }
+
+
+def runs() -> dict[str, list[str]]:
+    """Overrides of every run, by its name in the table."""
+    methods = {f"method={method.name}": [f"method={method.name}"] for method in catalogue.methods()}
+    return {**methods, **{piece: [piece] for piece in PIECES}}
 
 
 class Steps(L.Callback):
@@ -95,16 +99,18 @@ def measure(rounds: int, batch: int, tokens: int, count: int) -> dict[str, dict[
     ]
     data = DataLoader(made, batch_size=None)  # pyright: ignore[reportArgumentType]
     with initialize_config_dir(str(config.folder()), version_base="1.3"):
-        cfgs = {n: compose("train", [*o, "output_dir=."]) for n, (o, _) in RUNS.items()}
-    taken: dict[str, list[float]] = {name: [] for name in RUNS}
+        cfgs = {n: compose("train", [*o, "output_dir=."]) for n, o in runs().items()}
+    taken: dict[str, list[float]] = {name: [] for name in cfgs}
+    passes = {name: build(cfg, deepcopy(task)).cost.relative for name, cfg in cfgs.items()}
+    passes |= PIECES
     for _ in range(rounds):
         for name, cfg in cfgs.items():
             taken[name].append(median(steps(build(cfg, deepcopy(task)), data)))
     outcome = {}
     for name, seconds in taken.items():
-        ratios = [a / b for a, b in zip(seconds, taken["finetune"], strict=True)]
+        ratios = [a / b for a, b in zip(seconds, taken["method=finetune"], strict=True)]
         outcome[name] = {
-            "passes": RUNS[name][1] / 3,
+            "passes": passes[name],
             "ratio": median(ratios),
             "smallest": min(ratios),
             "largest": max(ratios),

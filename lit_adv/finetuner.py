@@ -37,6 +37,12 @@ class FineTuner(Loop):
     relative = False
     """Whether perturbations are in units of each word vector's standard deviation."""
 
+    inert = (
+        "the gradient at the perturbed module is zero or not finite, or no token may be perturbed; "
+        "look at model.at and model.special_tokens"
+    )
+    """Why nothing may have been perturbed, and what to do."""
+
     def __init__(
         self, task: Task, descent: Descent | None = None, **options: Unpack[Options]
     ) -> None:
@@ -277,9 +283,7 @@ class FineTuner(Loop):
             if self._moved is None or not self._moved > 0:
                 raise ValueError(
                     f"method={type(self).__name__}: nothing was perturbed in the first epoch that "
-                    "attacks, although sizes above 0 were asked for: the gradient at the perturbed "
-                    "module is zero or not finite, or no token may be perturbed; look at model.at "
-                    "and model.special_tokens"
+                    f"attacks, although sizes above 0 were asked for: {self.inert}"
                 )
             self._alive = True
 

@@ -108,7 +108,7 @@ class Loop(L.LightningModule):
             self._note_flood(window)
             return
         self.log("train/loss", window.loss, prog_bar=True)
-        self._finite.watch(window.loss, self.trainer.global_step)
+        self._finite.watch(window.watched, self.trainer.global_step)
 
         optimizer, update = self.optimizers(), self.descent.update
         assert isinstance(optimizer, LightningOptimizer)

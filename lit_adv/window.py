@@ -50,6 +50,7 @@ class Window:
         self._below: Tensor | None = None  # the part of _seen below the flood level
         self._seen = 0.0  # sum over passes of share * examples
         self._penalties: list[Tensor | None] = [None] * len(weights)
+        self._paid: Tensor | None = None  # sum of the penalties over examples
 
     @property
     def full(self) -> bool:
@@ -61,6 +62,11 @@ class Window:
         """Mean task loss so far, not flooded."""
         assert self._loss is not None, "no losses yet"
         return self._loss / self._seen
+
+    @property
+    def watched(self) -> Tensor:
+        """A number that is finite as long as losses and penalties are."""
+        return self.loss if self._paid is None else self.loss + self._paid
 
     @property
     def flooded(self) -> Tensor:
@@ -128,7 +134,10 @@ class Window:
         return share * losses.sum() / self._expected
 
     def _mean(self, penalty: Tensor | None) -> Tensor | None:
-        return None if penalty is None else penalty.sum() / self._expected
+        if penalty is None:
+            return None
+        self._paid = _plus(self._paid, penalty.detach().sum())
+        return penalty.sum() / self._expected
 
     def _add(self, task: Tensor | None, extra: Tensor | None) -> None:
         if extra is None or self.flood.of != "batch":

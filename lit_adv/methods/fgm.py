@@ -33,7 +33,7 @@ class FGM(FineTuner):
             moves), in units of the word embeddings (a BERT word vector is about 1.4 long);
             0 = no perturbation.
         weight: of the adversarial loss; 0 = its gradient counts nothing.
-        at: `words`, each position by itself, or `table`.
+        at: `words`, each position by itself, or `table`, whose rows go by `input_ids`.
         options: see FineTuner.
 
     Raises:

@@ -45,6 +45,8 @@ class FGSM(FineTuner):
         self.radius = at_least(0, "method.radius", radius)
         self.clean = at_least(0, "method.clean", clean)
         self.adversarial = at_least(0, "method.adversarial", adversarial)
+        if not clean + adversarial > 0:
+            raise ValueError("method.clean=0, method.adversarial=0: nothing would be learned")
 
     @property
     def cost(self) -> Cost:

@@ -12,7 +12,7 @@ from lit_adv.tasks.task import Batch, Task
 class Gaussian(FineTuner):
     """`L(e + delta)`, `delta ~ N(0, std^2)` in every coordinate of every real token.
 
-    To second order this is `L(e) + std^2 / 2 * laplacian_e L(e)`.
+    In expectation and to second order this is `L(e) + std^2 / 2 * laplacian_e L(e)`.
 
     Passes per batch: 1 forward, 1 backward.
 
@@ -45,6 +45,7 @@ class Gaussian(FineTuner):
             return super().training_step(batch, batch_idx)
         self.expect(self.std)
         delta = self.gaussian(batch, self.std)
-        losses = self.losses(batch, delta)  # L(e + delta)
-        self.note("loss/adversarial", losses.mean())
-        return self.descend(batch, losses, delta=delta)
+        with self.one_batch():  # a proximal penalty passes at the clean input as well
+            losses = self.losses(batch, delta)  # L(e + delta)
+            self.note("loss/adversarial", losses.mean())
+            return self.descend(batch, losses, delta=delta)

@@ -69,9 +69,9 @@ class LLR(FineTuner):
         if not self.attacks:
             return super().training_step(batch, batch_idx)
         origin = self.zeros(batch).requires_grad_()
-        with self.one_batch():
-            with inject.twice_differentiable():
-                clean = self.logits(batch, origin)
+        # Fused attention draws other dropout masks: all passes, or the gap would measure these.
+        with self.one_batch(), inject.twice_differentiable():
+            clean = self.logits(batch, origin)
             losses = self.task.losses(clean, batch)  # l(e)
             (slope,) = torch.autograd.grad(losses.sum(), origin, create_graph=True)  # grad l(e)
 

@@ -12,10 +12,10 @@ from lit_adv.tasks.task import Batch, Task
 class Noise(FineTuner):
     """`L(e + delta)`, `delta ~ U(-1, 1) * alpha / sqrt(tokens * width)` of each example.
 
-    So `||delta|| <= alpha` and alpha / sqrt(3) on average, whatever the length. Only while
-    training, and never on padding: the port in transformers counts padding as tokens and puts noise
-    on it. The authors' code (neelsjain/NEFTune 09d4909) adds noise only under FSDP and silently
-    none otherwise.
+    So `||delta|| <= alpha`, and alpha / sqrt(3) in the root mean square, whatever the length. Only
+    while training, and never on padding: the port in transformers counts padding as tokens and puts
+    noise on it. The authors' code (neelsjain/NEFTune 09d4909) adds noise only under FSDP and
+    silently none otherwise.
 
     Passes per batch: 1 forward, 1 backward.
 
@@ -47,6 +47,7 @@ class Noise(FineTuner):
         if not self.attacks:
             return super().training_step(batch, batch_idx)
         delta = self.sample(batch, self.alpha)
-        losses = self.losses(batch, delta)  # L(e + delta)
-        self.note("loss/adversarial", losses.mean())
-        return self.descend(batch, losses, delta=delta)
+        with self.one_batch():  # a proximal penalty passes at the clean input as well
+            losses = self.losses(batch, delta)  # L(e + delta)
+            self.note("loss/adversarial", losses.mean())
+            return self.descend(batch, losses, delta=delta)

@@ -27,12 +27,15 @@ class RDrop(FineTuner):
         task: the network and its losses.
         descent: how the weights descend.
         alpha: weight of the divergence; 0 = two passes of plain fine-tuning. The paper uses 1 to 5.
-        dropout: probability set in every dropout layer of the network; None = as they are.
+        dropout: probability set in every `nn.Dropout` of the network (some networks, like BART,
+            drop by function and keep their own); None = as they are.
         timing: see FineTuner; the weight rises over the warm-up.
 
     Raises:
         ValueError: alpha is negative, dropout outside [0, 1), or the network has no dropout.
     """
+
+    inert = "the dropout layers drop nothing; look at method.dropout"
 
     def __init__(
         self,

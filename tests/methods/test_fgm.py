@@ -213,6 +213,19 @@ def test_an_example_below_its_flood_still_counts_uphill_for_the_table():
     close(flooded.module.deltas, dry.module.deltas)
 
 
+def test_padding_and_kept_special_tokens_neither_move_nor_count():
+    """Though in this network both have a gradient, and their words stand elsewhere as well."""
+    batch = _with_repeats()
+    batch["input_ids"][:, 0], batch["input_ids"][:, 3] = 6, 7
+    task = classify(MeanPool(leak=True, bend=True), special_tokens="keep")
+    delta = fit(TABLE(task, sgd(), radius=0.7), [batch]).module.deltas[-1]
+    free = batch["attention_mask"].bool() & ~batch["special_tokens_mask"].bool()
+    assert not delta[~free].any() and (delta[free] != 0).any(-1).all()
+    words = batch["input_ids"][free].unique()
+    rows = torch.stack([delta[free][batch["input_ids"][free] == word][0] for word in words])
+    assert float(rows.norm()) == pytest.approx(0.7, rel=1e-12)
+
+
 def test_the_shift_of_the_table_warms_up():
     batch = _without_repeats()
     run = fit(TABLE(classify(MeanPool()), sgd(), radius=0.8, warmup_steps=2), [batch] * 3)

@@ -170,7 +170,7 @@ def test_the_probability_is_that_of_what_falls_away():
     """Of the words of a model without other layers, by the mean of many answers."""
     fallen: list[Tensor] = []
     network = MeanPool(width=64)
-    network.dropout.register_forward_hook(lambda _, args, output: fallen.append(output == 0))
+    network.dropout.register_forward_hook(lambda _, args, output: fallen.append(output.eq(0)))
     fit(RDrop(classify(network), sgd(), dropout=0.3), batches(size=50))
     one, other = (each.double() for each in fallen)
     spread = (0.3 * 0.7 / one.numel()) ** 0.5
@@ -187,7 +187,7 @@ def test_evaluation_is_without_dropout():
 
 def test_a_network_without_dropout_has_nothing_to_draw():
     network = MeanPool()
-    network.dropout = nn.Identity()
+    network.add_module("dropout", nn.Identity())
     with pytest.raises(ValueError, match="no dropout"):
         RDrop(classify(network), sgd())
     RDrop(classify(network), sgd(), alpha=0.0)
