@@ -28,7 +28,9 @@ def choices(group: str) -> list[str]:
     return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
 
 
-CHOICES = {group: choices(group) for group in GROUPS}
+ALL = {group: choices(group) for group in GROUPS}
+CHOICES = {group: [name for name in names if "/" not in name] for group, names in ALL.items()}
+PRESETS = [(group, name) for group, names in ALL.items() for name in names if "/" in name]
 
 
 def refused(mix: dict[str, str]) -> bool:
@@ -104,12 +106,18 @@ def fit(
     return trainer, module
 
 
+def presets() -> list[dict[str, str]]:
+    """Each in one mix with another piece."""
+    plain = dict.fromkeys(GROUPS, "none") | {"method": "finetune", "update": "plain"}
+    return [plain | {"proximal": "vbpp", "mask": "child_f", group: name} for group, name in PRESETS]
+
+
 def named(mix: dict[str, str]) -> str:
     return " ".join(choice for choice in mix.values() if choice not in ("none", "plain"))
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
-@pytest.mark.parametrize("mix", mixes(), ids=named)
+@pytest.mark.parametrize("mix", [*mixes(), *presets()], ids=named)
 def test_it_trains_is_finite_and_resumes(mix: dict[str, str], tmp_path: Path):
     trainer, whole = fit(mix)
     assert trainer.global_step == 4

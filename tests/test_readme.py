@@ -20,4 +20,4 @@ def test_every_choice_of_every_group_is_named():
         for path in (conf / group).rglob("*.yaml"):
             name = path.relative_to(conf / group).with_suffix("").as_posix()
             if (group, name) != ("data", "batches"):
-                assert f"`{name}`" in README or f"{group}={name}`" in README, f"{group}={name}"
+                assert f"`{name}`" in README or f"{group}={name}`" in README, name
