@@ -177,6 +177,29 @@ def captured(module: nn.Module) -> Iterator[list[Any]]:
         handle.remove()
 
 
+@contextmanager
+def cut(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Backward passes end behind the first call of this module inside the block.
+
+    Yields a list that will hold its answer, with its graph, and the leaf that goes on in its place.
+    """
+    answers: list[tuple[Tensor, Tensor]] = []
+
+    def replace(_: nn.Module, args: object, output: Any) -> Any:
+        if answers:
+            return output
+        answer = output if isinstance(output, Tensor) else output[0]
+        leaf = answer.detach().requires_grad_()
+        answers.append((answer, leaf))
+        return leaf if isinstance(output, Tensor) else (leaf, *output[1:])
+
+    handle = module.register_forward_hook(replace)
+    try:
+        yield answers
+    finally:
+        handle.remove()
+
+
 def up_to(network: nn.Module, module: nn.Module, call: Callable[[], object]) -> Any:
     """What `module` answers within the call of a network, which ends there: the rest never runs.
 

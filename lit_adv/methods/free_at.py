@@ -1,5 +1,8 @@
 """Free adversarial training: Shafahi et al., NeurIPS 2019, arXiv:1904.12843, on word embeddings."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
@@ -99,7 +102,8 @@ class FreeAT(FineTuner):
                 f"{len(self._delta)} x {self._delta.shape[1]}; a perturbation persists only over "
                 "batches of one shape"
             )
-        return self._delta[:rows].clone()
+        free = self.task.mask(batch).unsqueeze(-1)
+        return torch.where(free, self._delta[:rows].to(free.device), 0)
 
     def keep(self, delta: Tensor) -> None:
         """For the next batch, if delta persists."""
@@ -107,3 +111,12 @@ class FreeAT(FineTuner):
             self._delta = delta.detach()
         elif self.persist and self._delta is not None:
             self._delta[: len(delta)] = delta.detach()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self._delta is not None:
+            checkpoint["lit_adv"]["delta"] = self._delta
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._delta = checkpoint["lit_adv"].get("delta")

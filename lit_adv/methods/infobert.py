@@ -119,7 +119,9 @@ class InfoBERT(FineTuner):
     def information(self, batch: Batch, grad: Tensor, words: Tensor, sentences: Tensor) -> Tensor:
         """`beta * bottleneck - alpha * InfoNCE`, the same for every example, [batch]."""
         mask = self.task.mask(batch)
-        total = self.beta * bottleneck(words, mask, self.noise)
+        total = words.new_zeros(())
+        if self.beta:
+            total = total + self.beta * bottleneck(words, mask, self.noise)
         if self.alpha:
             most = math.ceil(self.high * mask.shape[1]) - math.ceil(self.low * mask.shape[1]) + 1
             place, chosen = rank(

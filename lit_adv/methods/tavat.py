@@ -65,7 +65,7 @@ class TAVAT(FineTuner):
         stream = torch.Generator().manual_seed(torch.initial_seed() % 2**62)
         rows = torch.ones(task.rows, 1, dtype=torch.bool)
         start = ball.sample(rows, task.width, init_size, generator=stream)
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self.register_buffer("table", ball.project(start, radius).squeeze(1))  # P
 
     @property
@@ -75,56 +75,65 @@ class TAVAT(FineTuner):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if not self.attacks:
             return super().training_step(batch, batch_idx)
-        share = 1 / self.steps
-        delta = self.sample(batch, self.init_size, self.radius)  # delta_0
-        delta, eta = self.clip(delta, self.rows(batch))  # eta_0 = P[x]
+        share, mask = 1 / self.steps, self.task.mask(batch)
+        start = self.sample(batch, self.init_size, self.radius) / self.strength  # at full size
+        delta, eta = self.clip(start, self.rows(batch, mask))  # delta_0; eta_0 = P[x]
         with self.one_batch():
             for _ in range(self.steps - 1):
-                both = (delta + eta).requires_grad_()
+                both = self.both(delta, eta).requires_grad_()
                 losses = self.losses(batch, both)  # L(e + delta_t + eta_t)
                 grad = self.accumulate(batch, losses, share, wrt=both)
-                delta = self.ascend(batch, delta, grad, self.step_size)
-                eta = self.ascend(batch, eta, grad, self.step_size, per="token")
+                delta = ball.ascend(delta, grad, mask, self.step_size)
+                eta = ball.ascend(eta, grad, mask, self.step_size, per="token")
                 delta, eta = self.clip(delta, rescaled(eta))
-            losses = self.losses(batch, delta + eta)
+            both = self.both(delta, eta)
+            losses = self.losses(batch, both)
             self.note("loss/adversarial", losses.mean())
-            self.remember(batch, eta)
-            self.descend(batch, losses, share=share, delta=delta + eta)
+            self.remember(batch, mask, eta)
+            self.descend(batch, losses, share=share, delta=both)
         return self.write()  # P[x] <- eta
 
-    def rows(self, batch: Batch) -> Tensor:
+    def rows(self, batch: Batch, mask: Tensor) -> Tensor:
         """`P[x]`, zero where nothing may be perturbed, [batch, tokens, width]."""
-        rows = self.table[batch["input_ids"]]
-        return torch.where(self.task.mask(batch).unsqueeze(-1), self.strength * rows, 0)
+        return torch.where(mask.unsqueeze(-1), self.table[batch["input_ids"]], 0)
+
+    def both(self, delta: Tensor, eta: Tensor) -> Tensor:
+        """`delta + eta` at this step's strength: what P keeps does not depend on a warm-up."""
+        self.expect(max(self.step_size, self.init_size), self.radius)
+        return self.strength * (delta + eta)
 
     def clip(self, delta: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:
         """Both, scaled alike into the ball."""
-        radius, length = self.strength * self.radius, ball.lengths(delta + eta)
-        scale = torch.where(length > radius, radius / length.clamp(min=1e-30), 1)
+        length = ball.lengths(delta + eta)
+        scale = torch.where(length > self.radius, self.radius / length.clamp(min=1e-30), 1)
         return scale * delta, scale * eta
 
+    def remember(self, batch: Batch, mask: Tensor, eta: Tensor) -> None:
+        """Keep the eta of these positions until the end of the effective batch."""
+        if not self.again:
+            words = batch["input_ids"]
+            self._kept.append((words.flatten(), mask.flatten(), eta.detach().flatten(0, 1)))
+
     @torch.no_grad()
-    def remember(self, batch: Batch, eta: Tensor) -> None:
-        """Keep the mean of eta over each word's positions, inside the ball of the radius."""
-        if self.again:
+    def write(self) -> None:
+        """`P[word] <-` mean of eta over the word's positions, inside the ball of the radius.
+
+        At the end of the effective batch: all its parts and looks have read the same P.
+        """
+        if self.under_way:
             return
-        mask, words = self.task.mask(batch), batch["input_ids"]
-        sums, count = tables.sum_by_word(eta, words, mask)
+        words, real, eta = (
+            torch.cat(parts).unsqueeze(0) for parts in zip(*self._kept, strict=True)
+        )
+        self._kept = []
+        sums, count = tables.sum_by_word(eta, words, real)
         mean = ball.project(sums / count.unsqueeze(-1), self.radius, per="token")
-        mean = torch.where(mask.unsqueeze(-1), mean.to(self.table.dtype), self.table[words])
+        mean = torch.where(real.unsqueeze(-1), mean.to(self.table.dtype), self.table[words])
         # Of the positions of one word all write the same; padding writes what a real one does, or
         # it could undo it where its id is a word's too.
-        words, mean, real = words.flatten(), mean.flatten(0, 1), mask.flatten()
         some = real.int().argmax()
-        words = torch.where(real, words, words[some])
-        self._kept.append((words, torch.where(real.unsqueeze(-1), mean, mean[some])))
-
-    def write(self) -> None:
-        """At the end of the effective batch: all its looks and parts have read the same P."""
-        if not self.under_way:
-            for words, rows in self._kept:
-                self.table[words] = rows
-            self._kept = []
+        words = torch.where(real, words, words[:, some])
+        self.table[words] = torch.where(real.unsqueeze(-1), mean, mean[:, some])
 
 
 def rescaled(eta: Tensor) -> Tensor:

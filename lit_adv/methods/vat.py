@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lit_adv import inject
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -91,7 +92,7 @@ class VAT(FineTuner):
             if virtual is batch:
                 self.note("loss/adversarial", self.task.losses(perturbed, batch).mean())
             # A mean over the examples it is taken at, however many have labels.
-            penalty = self.weight * divergence * (len(losses) / len(divergence))
+            penalty = self.weight * divergence.mean().expand(len(losses))
             return self.descend(batch, losses, penalty=penalty, clean=answers, delta=r)
 
     def virtual(self, batch: Batch, answers: Tensor) -> tuple[Batch, Tensor]:
@@ -99,7 +100,7 @@ class VAT(FineTuner):
         if "unlabelled" not in batch:
             return batch, answers.detach()
         unlabelled: Batch = batch["unlabelled"]  # pyright: ignore[reportAssignmentType]
-        with torch.no_grad():
+        with torch.no_grad(), inject.statistics_kept(self.task):
             return unlabelled, self.logits(unlabelled)
 
     def probe(self, batch: Batch, q: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ class YOPO(FineTuner):
         *,
         rounds: int = 3,
         inner_steps: int = 2,
-        step_size: float = 0.02,
-        radius: float = 0.1,
+        step_size: float = 0.01,
+        radius: float = 0.03,
         init_size: float = 0.0,
         norm: ball.Norm = "l2",
         form: Literal["gd", "pmp"] = "gd",
@@ -75,8 +75,8 @@ class YOPO(FineTuner):
         self.init_size = at_least(0, "method.init_size", init_size)
         self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
         self.form = one_of(("gd", "pmp"), "method.form", form)
+        self.split_name = split
         self._split = (inject.find_layer(task.network, split),)  # in a tuple: not registered again
-        self._front: list[Tensor] | None = None
 
     @property
     def cost(self) -> Cost:
@@ -104,17 +104,14 @@ class YOPO(FineTuner):
         with self.one_batch():
             if self.form == "pmp":
                 for _ in range(self.rounds):
-                    with inject.still(self.front(batch)):  # the rest trains at delta^(j,0)
-                        p, raw, grad = self.propagate(batch, delta, share)
+                    p, turned, grad = self.propagate_rest(batch, delta, share)  # at delta^(j,0)
                     delta = self.search(batch, delta, p, grad)
-                    with inject.statistics_kept(self.task):
-                        answer = self.f0(batch, delta)  # f0 trains at delta^(j,n)
-                    _product(raw, answer).backward()
+                    self.train_front(batch, delta, turned)  # at delta^(j,n)
                 return self.descend(batch, delta=delta)
             p, grad = self.look(batch, delta)
             for _ in range(self.rounds - 1):
                 delta = self.search(batch, delta, p, grad)
-                p, _, grad = self.propagate(batch, delta, share)  # trains at delta^(j,n)
+                p, grad = self.propagate(batch, delta, share)  # trains at delta^(j,n)
             delta = self.search(batch, delta, p, grad)
             losses = self.losses(batch, delta)
             self.note("loss/adversarial", losses.mean())
@@ -124,20 +121,35 @@ class YOPO(FineTuner):
         """A full pass that trains nothing: p, and the gradient of delta that comes with it."""
         with inject.frozen(self.task), inject.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
-        p, grad = torch.autograd.grad(losses.sum(), [_tensor(outputs[0]), delta])
+        answer = _tensor(outputs[0])
+        answer = self.dependent(answer if answer.requires_grad else None)
+        p, grad = torch.autograd.grad(losses.sum(), [answer, delta])
         return p, grad
 
-    def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """A full pass that trains: p, p with the flood's slope, and the gradient of delta."""
+    def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """A full pass that trains: p, and the gradient of delta that comes with it."""
         with inject.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
         answer = _tensor(outputs[0])
         answer.retain_grad()
         grad = self.accumulate(batch, losses, share, wrt=delta)
-        raw = answer.grad
-        assert raw is not None, "the losses do not depend on the split module"
-        return self.gradient(batch, losses, answer), raw, grad
+        return self.gradient(batch, losses, answer), grad
+
+    def propagate_rest(
+        self, batch: Batch, delta: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A full pass that trains what lies behind f0: p, p as flooded, the gradient of delta."""
+        with inject.cut(self.split) as answers:
+            losses = self.losses(batch, delta.requires_grad_())
+        self.note("loss/adversarial", losses.mean())
+        answer, leaf = answers[0]
+        self.accumulate(batch, losses, share)
+        turned = leaf.grad
+        assert turned is not None, "the losses do not depend on the split module"
+        p = self.gradient(batch, losses, leaf)
+        (grad,) = torch.autograd.grad(answer, delta, p, allow_unused=True)
+        return p, turned, self.dependent(grad)
 
     def search(self, batch: Batch, delta: Tensor, p: Tensor, grad: Tensor) -> Tensor:
         """`inner_steps` ascents of `<p, f0(e + delta)>`; the first gradient came with p."""
@@ -149,6 +161,12 @@ class YOPO(FineTuner):
             delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
         return delta
 
+    def train_front(self, batch: Batch, delta: Tensor, p: Tensor) -> None:
+        """Add the gradient of `<p, f0(e + delta)>` to the weights of f0."""
+        with inject.statistics_kept(self.task):
+            answer = self.f0(batch, delta)
+        _product(p, answer).backward()  # p knows shares and loss scale
+
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
         """What the first layers answer; the others do not run."""
         after = inject.RandomState(self.device)
@@ -156,16 +174,18 @@ class YOPO(FineTuner):
         after.rewind()  # or the next batch would draw masks that the other layers have had
         return _tensor(answer)
 
-    def front(self, batch: Batch) -> list[Tensor]:
-        """The weights of f0: all that its answer depends on."""
-        if self._front is None:
-            state = inject.RandomState(self.device)
-            weights = self.training_weights
-            answer = self.f0(batch, self.zeros(batch))
-            used = torch.autograd.grad(answer.sum(), weights, allow_unused=True)
-            state.rewind()
-            self._front = [w for w, grad in zip(weights, used, strict=True) if grad is not None]
-        return self._front
+    def dependent(self, found: Tensor | None) -> Tensor:
+        """This tensor, if it depends on the perturbation.
+
+        Raises:
+            ValueError: the split module answers without it.
+        """
+        if found is None:
+            raise ValueError(
+                f"method.split={self.split_name}: its answer does not depend on the perturbed "
+                "embeddings; name a module behind them"
+            )
+        return found
 
 
 def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
