@@ -1,6 +1,7 @@
 """Fisher information of weights, from the gradients of single examples."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -38,11 +39,8 @@ def diagonal(
     task.eval()
     seen = 0
     try:
-        for example in tqdm(
-            _one_by_one(batches), "Fisher information", examples, leave=False, disable=None
-        ):
-            if seen == examples:
-                break
+        some = islice(_one_by_one(batches), examples)
+        for example in tqdm(some, "Fisher information", examples, leave=False, disable=None):
             loss = task.losses(task(example), example).sum()
             grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for score, grad in zip(scores.values(), grads, strict=True):

@@ -1,6 +1,7 @@
 """Loop: what Lightning's automatic optimisation would do, by hand and per effective batch."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -104,11 +105,11 @@ class Loop(L.LightningModule):
         if not window.full:
             return
         self._window = None
+        self._finite.watch(window.watched, self.trainer.global_step)
         if self.again:
             self._note_flood(window)
             return
         self.log("train/loss", window.loss, prog_bar=True)
-        self._finite.watch(window.watched, self.trainer.global_step)
 
         optimizer, update = self.optimizers(), self.descent.update
         assert isinstance(optimizer, LightningOptimizer)
@@ -130,8 +131,8 @@ class Loop(L.LightningModule):
 
     def _look_again(self, optimizer: Optimizer) -> None:
         """Pass over the effective batch once more, at the weights where the update puts them."""
-        if self.descent.update.clips_first:
-            self._clip(optimizer)
+        if self.descent.update.steps_first:
+            self._mask_and_clip(optimizer)
         now = RandomState(self.device, *self.streams)
         self.again = True
         try:
@@ -158,11 +159,11 @@ class Loop(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Here, not before step(): half-precision gradients are unscaled only from this hook on.
+        self._mask_and_clip(optimizer)
+
+    def _mask_and_clip(self, optimizer: Optimizer) -> None:
         if self.descent.mask.acts:
             self.note("mask/share", self.descent.mask.apply(self.task, self.trainer.global_step))
-        self._clip(optimizer)
-
-    def _clip(self, optimizer: Optimizer) -> None:
         if self.descent.gradient_clip_val is not None:
             self.clip_gradients(
                 optimizer,
@@ -228,7 +229,9 @@ class Loop(L.LightningModule):
         """One pass over the training set that leaves the random streams as they are."""
         with torch.random.fork_rng():
             loader = self.trainer.train_dataloader or ()
-            for batch in loader["labelled"] if isinstance(loader, dict) else loader:
+            loader = loader["labelled"] if isinstance(loader, dict) else loader
+            limit = self.trainer.num_training_batches
+            for batch in islice(loader, None if limit == float("inf") else int(limit)):
                 yield self.trainer.strategy.batch_to_device(batch, self.device)
 
     def on_train_epoch_end(self) -> None:
@@ -271,10 +274,12 @@ class Loop(L.LightningModule):
         checkpoint["lit_adv"] = {"method": type(self).__name__, **pieces, **random}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        random, trainer = checkpoint["lit_adv"].get("random"), self._trainer
+        if trainer is not None and trainer.state.fn != TrainerFn.FITTING:
+            return  # evaluation needs the weights only
         for name, piece in self._pieces.items():
             piece.load_state_dict(checkpoint["lit_adv"].get(name, {}))
-        random, trainer = checkpoint["lit_adv"].get("random"), self._trainer
-        if random is not None and trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+        if random is not None and trainer is not None:
             # Now, not at the start of training: between the two the data loader draws its seed.
             RandomState.of(random, trainer.strategy.root_device).rewind()
 

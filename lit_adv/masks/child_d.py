@@ -44,13 +44,16 @@ class ChildD(Mask):
         self.examples = None if examples is None else whole(1, "mask.examples", examples)
         self.acts = share < 1
         self._masks: dict[str, Tensor] = {}
+        self._saved: dict[str, Tensor] | None = None  # from a checkpoint
         self._kept = torch.tensor(1.0)
 
     def begin(self, task: Task, batches: Callable[[], Iterable[Batch]]) -> None:
         if not self.acts:
             return
         weights = chosen(task, self.only)
-        if self._masks.keys() != weights.keys():  # else they came with the checkpoint
+        if self._saved is not None and self._saved.keys() == weights.keys():
+            self._masks = self._saved
+        else:
             scores = diagonal(task, weights, batches(), self.examples)
             flat = torch.cat([scores[name].flatten() for name in weights])
             kept = largest(flat, round(self.share * len(flat)))
@@ -58,6 +61,7 @@ class ChildD(Mask):
             self._masks = {
                 name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)
             }
+        self._saved = None
         device = next(iter(weights.values())).device
         self._masks = {name: mask.to(device) for name, mask in self._masks.items()}
         total = sum(mask.numel() for mask in self._masks.values())
@@ -73,10 +77,12 @@ class ChildD(Mask):
         return self._kept
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: (list(mask.shape), _packed(mask)) for name, mask in self._masks.items()}
+        masks = self._masks if self._saved is None else self._saved
+        return {"masks": {name: (list(m.shape), _packed(m)) for name, m in masks.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._masks = {name: _unpacked(shape, bits) for name, (shape, bits) in state.items()}
+        packed = state.get("masks", {}).items()
+        self._saved = {name: _unpacked(shape, bits) for name, (shape, bits) in packed} or None
 
 
 def largest(scores: Tensor, count: int) -> Tensor:

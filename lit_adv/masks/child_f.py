@@ -1,12 +1,13 @@
 """Child-Tuning, task-free: Xu et al., EMNLP 2021, arXiv:2109.05687."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lit_adv.masks.mask import Mask, check_share, chosen
-from lit_adv.tasks.task import Task
+from lit_adv.tasks.task import Batch, Task
 
 
 class ChildF(Mask):
@@ -30,14 +31,17 @@ class ChildF(Mask):
         self.share = check_share(share)
         self.only = only
         self.acts = share < 1
-        self._seed: int | None = None
+        self._seed = 0
+        self._saved: int | None = None  # from a checkpoint
         self._stream: torch.Generator | None = None
+
+    def begin(self, task: Task, batches: Callable[[], Iterable[Batch]]) -> None:
+        self._seed = torch.initial_seed() if self._saved is None else self._saved
+        self._saved = None
 
     @torch.no_grad()
     def apply(self, task: Task, step: int) -> Tensor:
         grads = [w.grad for w in chosen(task, self.only).values() if w.grad is not None]
-        if self._seed is None:
-            self._seed = torch.initial_seed()
         if self._stream is None or self._stream.device != grads[0].device:
             self._stream = torch.Generator(grads[0].device)
         # A large odd factor keeps the streams of neighbouring seeds and steps apart.
@@ -55,4 +59,4 @@ class ChildF(Mask):
         return {"seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._seed = state.get("seed")
+        self._saved = state.get("seed")

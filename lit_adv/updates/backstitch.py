@@ -34,7 +34,7 @@ class Backstitch(SecondLook):
         ValueError: one of the arguments lies outside its range.
     """
 
-    clips_first = True
+    steps_first = True
 
     def __init__(self, scale: float = 0.3, *, start_step: int = 0, every_n_steps: int = 1) -> None:
         super().__init__(start_step, every_n_steps)
@@ -44,11 +44,11 @@ class Backstitch(SecondLook):
     def displaced(self, weights: Sequence[Tensor], optimizer: Optimizer) -> Iterator[None]:
         moving = [weight for weight in weights if weight.grad is not None]
         saved = [weight.detach().clone() for weight in moving]
-        self.climb(optimizer)
-        for weight in weights:
-            weight.grad = None
-        torch.clear_autocast_cache()
         try:
+            self.climb(optimizer)
+            for weight in weights:
+                weight.grad = None
+            torch.clear_autocast_cache()
             yield  # the second step starts where the first ended
         except BaseException:
             with torch.no_grad():
@@ -76,8 +76,10 @@ def direction(weight: Tensor, optimizer: Optimizer, group: dict) -> Tensor:
     assert grad is not None
     if not isinstance(optimizer, Adam):  # AdamW is one
         return grad
-    beta, state = group["betas"][1], optimizer.state[weight]
+    beta, state = group["betas"][1], optimizer.state.get(weight, {})
     moment, step = state.get("exp_avg_sq"), state.get("step", torch.zeros(()))
     moment = grad.square() * (1 - beta) if moment is None else moment.lerp(grad.square(), 1 - beta)
+    if group["amsgrad"] and state:
+        moment = torch.maximum(moment, state["max_exp_avg_sq"])
     correction = (1 - beta ** (step.to(weight.device) + 1)).to(grad.dtype)
     return grad / ((moment / correction).sqrt_() + group["eps"])

@@ -22,8 +22,8 @@ class Update:
     seeks_worst: ClassVar[bool] = False
     """The first look is an adversary's: the weights' flood is no business of it."""
 
-    clips_first: ClassVar[bool] = False
-    """The gradient of the first look is stepped along, so it is clipped like any other."""
+    steps_first: ClassVar[bool] = False
+    """The gradient of the first look is stepped along: it is masked and clipped like any other."""
 
     def looks_again(self, step: int) -> bool:
         """Whether optimizer step number `step` (from 0) takes a second look."""
@@ -77,15 +77,16 @@ class SecondLook(Update):
     @contextmanager
     def displaced(self, weights: Sequence[Tensor], optimizer: Optimizer) -> Iterator[None]:
         moving = [weight for weight in weights if weight.grad is not None]
-        grads = [weight.grad for weight in moving if weight.grad is not None]
-        with torch.no_grad():
-            # Restored by copy: adding and subtracting would leave rounding behind.
-            saved = [weight.detach().clone() for weight in moving]
-            self.move(moving, grads, optimizer)
-        for weight in weights:
-            weight.grad = None
-        torch.clear_autocast_cache()  # it may hold half-precision copies from before
+        # Restored by copy: adding and subtracting would leave rounding behind.
+        saved = [weight.detach().clone() for weight in moving]
         try:
+            with torch.no_grad():
+                grads = [weight.grad for weight in moving if weight.grad is not None]
+                self.move(moving, grads, optimizer)
+            del grads  # of the model's size, like those of the second look
+            for weight in weights:
+                weight.grad = None
+            torch.clear_autocast_cache()  # it may hold half-precision copies from before
             yield
         finally:
             with torch.no_grad():
