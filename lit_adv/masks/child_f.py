@@ -31,7 +31,7 @@ class ChildF(Mask):
         self.share = check_share(share)
         self.only = only
         self.acts = share < 1
-        self._seed = 0
+        self._seed: int | None = None
         self._saved: int | None = None  # from a checkpoint
         self._stream: torch.Generator | None = None
 
@@ -42,6 +42,8 @@ class ChildF(Mask):
     @torch.no_grad()
     def apply(self, task: Task, step: int) -> Tensor:
         grads = [w.grad for w in chosen(task, self.only).values() if w.grad is not None]
+        if self._seed is None:
+            self._seed = torch.initial_seed()
         if self._stream is None or self._stream.device != grads[0].device:
             self._stream = torch.Generator(grads[0].device)
         # A large odd factor keeps the streams of neighbouring seeds and steps apart.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lit_adv import foreach
 from lit_adv.ranges import at_least
@@ -43,9 +42,7 @@ class ASAM(SecondLook):
         self.radius = at_least(0, "update.radius", radius)
         self.eta = at_least(0, "update.eta", eta)
 
-    def move(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
-    ) -> None:
+    def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
         for weight, grad in zip(weights, grads, strict=True):
             grad.mul_(weight.abs() + self.eta)  # T g
         scale = over(self.radius, foreach.norm(grads))  # rho / ||T g||

@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lit_adv import foreach
 from lit_adv.ranges import at_least, one_of
@@ -51,9 +50,7 @@ class AWP(SecondLook):
         self.step_size = at_least(0, "update.step_size", step_size)
         self.bound = one_of(("tensor", "weight"), "update.bound", bound)
 
-    def move(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
-    ) -> None:
+    def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
         for weight, grad in zip(weights, grads, strict=True):
             if weight.ndim < 2:
                 continue

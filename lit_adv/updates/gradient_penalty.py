@@ -80,10 +80,8 @@ class GradientPenalty(SecondLook):
                     grad.addcmul_(weight.grad, share.to(grad.dtype))
                 weight.grad = grad
 
-    def move(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
-    ) -> None:
-        scale = over(self.radius, foreach.norm(grads))
+    def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
+        scale = over(self.radius, norm)
         for weight, grad in zip(weights, grads, strict=True):
             weight.addcmul_(grad, scale.to(grad.dtype))
 

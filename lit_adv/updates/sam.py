@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from lit_adv import foreach
 from lit_adv.ranges import at_least
 from lit_adv.updates.update import SecondLook, over
 
@@ -38,9 +36,7 @@ class SAM(SecondLook):
         super().__init__(start_step, every_n_steps)
         self.radius = at_least(0, "update.radius", radius)
 
-    def move(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
-    ) -> None:
-        scale = over(self.radius, foreach.norm(grads))  # rho / ||g||
+    def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
+        scale = over(self.radius, norm)  # rho / ||g||
         for weight, grad in zip(weights, grads, strict=True):
             weight.addcmul_(grad, scale.to(grad.dtype))  # theta + eps

@@ -82,7 +82,9 @@ class SecondLook(Update):
         try:
             with torch.no_grad():
                 grads = [weight.grad for weight in moving if weight.grad is not None]
-                self.move(moving, grads, optimizer)
+                norm = foreach.norm(grads)
+                _fill(grads, ~norm.isfinite())  # after an overflow of the loss scale nothing moves
+                self.move(moving, grads, norm)
             del grads  # of the model's size, like those of the second look
             for weight in weights:
                 weight.grad = None
@@ -93,13 +95,23 @@ class SecondLook(Update):
                 foreach.copy_(moving, saved)
             torch.clear_autocast_cache()
 
-    def move(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], optimizer: Optimizer
-    ) -> None:
-        """Move the weights, in place, to where the second look is taken from."""
+    def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
+        """Move the weights, in place, to where the second look is taken from.
+
+        Args:
+            weights: those with a gradient.
+            grads: theirs; they may be overwritten.
+            norm: of all gradients together.
+        """
         raise NotImplementedError
 
 
 def over(size: float, norm: Tensor) -> Tensor:
     """`size / norm`, and 0 where there is nothing to divide by."""
-    return torch.where(norm > 0, size / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0)
+    usable = (norm > 0) & norm.isfinite()
+    return torch.where(usable, size / norm.clamp(min=torch.finfo(norm.dtype).tiny), 0)
+
+
+def _fill(grads: Sequence[Tensor], where: Tensor) -> None:
+    for grad in grads:
+        grad.masked_fill_(where, 0)
