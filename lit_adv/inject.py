@@ -72,11 +72,15 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
 def share_of_layers(network: nn.Module, last: nn.Module) -> float:
     """The share of a network's stacked layers that runs up to and with this one.
 
-    A module outside the stack counts by its weights.
+    A module that is none of them counts by its weights.
     """
+    config = getattr(network, "config", None)
+    layers = getattr(config, "num_hidden_layers", 0)  # more than there are where one serves for all
+    if getattr(config, "is_encoder_decoder", False):
+        layers += getattr(config, "decoder_layers", getattr(config, "num_decoder_layers", 0))
     for stack in network.modules():
         if isinstance(stack, nn.ModuleList) and last in list(stack):
-            return (list(stack).index(last) + 1) / len(stack)
+            return (list(stack).index(last) + 1) / max(layers, len(stack))
     sizes = [sum(w.numel() for w in module.parameters()) for module in (last, network)]
     return sizes[0] / max(1, sizes[1])
 

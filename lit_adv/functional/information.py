@@ -45,7 +45,7 @@ def rank(
     """
     order = torch.where(mask, sizes, math.inf).sort(stable=True, dim=1).indices
     count = mask.sum(1, keepdim=True)
-    # A hair less, so that a product like 0.7 * 10 = 7.000000000000001 is not rounded up.
+    # A hair less, so that a product like 0.28 * 25 = 7.000000000000001 is not rounded up.
     first = (low * count.double() - 1e-9).ceil().long()
     last = (high * count.double() - 1e-9).ceil().long()
     wanted = first + torch.arange(most, device=sizes.device)

@@ -82,11 +82,10 @@ class FreeAT(FineTuner):
                 self.note("loss/adversarial", losses.mean())
                 grad = self.accumulate(batch, losses, wrt=delta)  # of theta and of delta
                 last = replay == self.replays
-                self.descend(batch, delta=delta, counted=last)  # theta steps
-                if self.persist or not last:
-                    delta = self.ascend(
-                        batch, delta, grad, self.step_size, self.radius, self.norm
-                    )  # delta steps
+                before = delta
+                if self.persist or not last:  # delta steps, while this is still the batch's step
+                    delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
+                self.descend(batch, delta=before, counted=last)  # theta steps
         return self.keep(delta)
 
     def start(self, batch: Batch) -> Tensor:

@@ -107,7 +107,9 @@ class InfoBERT(FineTuner):
                 (grad,) = torch.autograd.grad(losses.sum(), delta, retain_graph=True)
                 last = hidden[0] if isinstance(hidden[0], Tensor) else hidden[0][0]
                 perturbed = words[0] + delta.to(words[0].dtype)
-                penalty = share * self.information(batch, grad, perturbed, last[:, 0])
+                penalty = None
+                if self.alpha or self.beta:
+                    penalty = share * self.information(batch, grad, perturbed, last[:, 0])
                 self.note("loss/adversarial", losses.mean())
                 if not left:
                     self.descend(batch, losses, share=share, penalty=penalty, delta=delta)

@@ -62,7 +62,8 @@ class TAVAT(FineTuner):
         self.radius = at_least(0, "method.radius", radius)
         self.init_size = at_least(0, "method.init_size", init_size)
         # From a stream of its own: dropout and head are as in any other method.
-        stream = torch.Generator().manual_seed(torch.initial_seed() % 2**62)
+        # Not the noise's seed, or words would start with the numbers of the first delta_0.
+        stream = torch.Generator().manual_seed(~torch.initial_seed() % 2**62)
         rows = torch.ones(task.rows, 1, dtype=torch.bool)
         start = ball.sample(rows, task.width, init_size, generator=stream)
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -93,13 +94,17 @@ class TAVAT(FineTuner):
             self.descend(batch, losses, share=share, delta=both)
         return self.write()  # P[x] <- eta
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self._kept = []  # of a training broken off
+
     def rows(self, batch: Batch, mask: Tensor) -> Tensor:
         """`P[x]`, zero where nothing may be perturbed, [batch, tokens, width]."""
         return torch.where(mask.unsqueeze(-1), self.table[batch["input_ids"]], 0)
 
     def both(self, delta: Tensor, eta: Tensor) -> Tensor:
         """`delta + eta` at this step's strength: what P keeps does not depend on a warm-up."""
-        self.expect(max(self.step_size, self.init_size), self.radius)
+        self.expect(max(self.init_size, self.step_size * (self.steps > 1)), self.radius)
         return self.strength * (delta + eta)
 
     def clip(self, delta: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:

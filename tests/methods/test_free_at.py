@@ -261,6 +261,15 @@ def test_what_may_not_be_perturbed_in_the_next_batch_is_not(special: str):
         assert delta.any()
 
 
+def test_while_sizes_rise_all_ascents_of_a_batch_are_as_long():
+    options = {"replays": 2, "step_size": 0.4, "radius": float("inf"), "warmup_steps": 4}
+    module = FreeAT(classify(MeanPool()), sgd(lr=0.0), persist=True, **options)
+    deltas = fit(module, _full(1) * 3).module.deltas
+    lengths = torch.stack([norms(delta) for delta in [*deltas, _kept(module)]])
+    expected = 0.4 * torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5, 2.25, 3.0], dtype=torch.float64)
+    close(lengths, expected.unsqueeze(1).expand(7, 4))
+
+
 @pytest.mark.parametrize("shape", [{"size": 5}, {"tokens": 8}])
 def test_a_batch_of_another_shape_is_refused(shape: dict[str, int]):
     module = FreeAT(classify(bert()), sgd(), persist=True)

@@ -30,7 +30,6 @@ from testbed import (
 )
 from torch import Tensor, nn
 
-from lit_adv.finetuner import FineTuner
 from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.individual import Individual
 from lit_adv.functional import ball
@@ -43,18 +42,7 @@ from lit_adv.updates.sam import SAM
 OPTIONS: dict[str, Any] = {"steps": 3, "step_size": 0.3, "radius": 0.8, "init_size": 0.4}
 
 
-class Starts(FineTuner):
-    """Mixed into a method: keeps the random starts."""
-
-    starts: tuple[Tensor, ...] = ()
-
-    def sample(self, *args: Any, **options: Any) -> Tensor:
-        start = super().sample(*args, **options)
-        self.starts += (start.clone(),)
-        return start
-
-
-TAVAT = recording(Method, Starts)
+TAVAT = recording(Method)
 
 
 def _module(network: nn.Module, descent: Any = None, special: str = "perturb", **options: Any):
@@ -113,15 +101,24 @@ def _reference(
 
 
 @pytest.mark.parametrize("special", ["perturb", "keep"])
-def test_perturbations_gradients_and_table_are_the_papers(special: str):
+def test_perturbations_gradients_and_table_are_the_papers(
+    special: str, monkeypatch: pytest.MonkeyPatch
+):
+    starts: list[Tensor] = []
+    draw = ball.sample
+
+    def kept(*args: Any, **options: Any) -> Tensor:
+        starts.append(draw(*args, **options))
+        return starts[-1]
+
+    monkeypatch.setattr(ball, "sample", kept)
     network, data = bert(), batches(3)
     module = _module(network, special=special)
     table = _table(module).double()
     run = fit(module, data)
-    assert isinstance(module, Starts)
     for i, batch in enumerate(data):
         real = module.task.mask(batch)
-        seen, expected, table = _reference(network, batch, real, table, module.starts[i])
+        seen, expected, table = _reference(network, batch, real, table, starts[i + 1])
         close(run.module.deltas[3 * i : 3 * i + 3], seen)
         close(run.gradients[i], expected)
     close(_table(module), table)
@@ -146,8 +143,9 @@ def test_a_flood_turns_the_weights_and_never_the_perturbations(flood: Fixed | In
 
 
 def test_one_pass_from_nothing_is_plain_fine_tuning():
-    run = fit(_module(bert(), steps=1, init_size=0.0), batches())
-    same(run.gradients[0], gradient(FINETUNE, bert(), batches()))
+    module = _module(bert(), steps=1, init_size=0.0)
+    module._alive = False  # nobody means to perturb anything
+    same(fit(module, batches()).gradients[0], gradient(FINETUNE, bert(), batches()))
 
 
 def test_without_the_words_own_perturbation_it_is_freelb(monkeypatch: pytest.MonkeyPatch):
@@ -166,6 +164,14 @@ def test_radius_zero_perturbs_nothing_and_is_no_failure():
     run = fit(module, batches(2))
     assert not any(delta.any() for delta in run.module.deltas)
     close(run.weights, fit(FINETUNE(classify(bert()), sgd()), batches(2)).weights)
+
+
+def test_all_passes_have_the_same_dropout_masks():
+    module = _module(bert(dropout=0.3), step_size=0.0, init_size=0.0)
+    first, *others = fit(module, batches()).module.seen
+    assert len(others) == 2
+    for each in others:
+        same(each.logits, first.logits)
 
 
 # ---- sizes ---------------------------------------------------------------------------------------
@@ -210,6 +216,18 @@ def test_rows_start_inside_the_ball_of_the_initial_size():
     assert lengths.square().mean() == pytest.approx(0.4**2 / 3, rel=0.1)
 
 
+def test_rows_have_nothing_to_do_with_the_noise_of_the_first_batch():
+    network = bert().float()
+    torch.manual_seed(3)
+    rows = TAVAT(classify(network), sgd(), **OPTIONS)
+    before = _table(rows).clone()
+    torch.manual_seed(3)
+    module = _filled(_module(network), size=0.0).float()
+    noise = fit(module, batches(), seed=3, precision="32-true").module.deltas[0][0]
+    pairs = torch.stack([before.flatten()[: noise.numel()], noise.flatten()])
+    assert abs(pairs.corrcoef()[0, 1].item()) < 4 / noise.numel() ** 0.5
+
+
 @pytest.mark.parametrize("pad", [0, 7])
 def test_rows_of_padding_of_kept_tokens_and_of_absent_words_stay_to_the_last_bit(pad: int):
     """Also where padding has the number of a word: then only its real places count."""
@@ -227,19 +245,16 @@ def test_rows_of_padding_of_kept_tokens_and_of_absent_words_stay_to_the_last_bit
     assert 7 in moved and not free.all()
 
 
-def test_a_word_takes_its_last_perturbation_and_the_mean_of_several():
-    module = _module(MeanPool(), radius=10.0)
-    assert isinstance(module, Method)
-    eta = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    words, mask = torch.tensor([[5, 6, 5], [6, 5, 0]]), torch.tensor([[1, 1, 1], [0, 1, 0]])
-    before = module.table.clone()
-    module.remember({"input_ids": words, "attention_mask": mask}, eta)
-    close(module.table[6], eta[0, 1])
-    torch.testing.assert_close(module.table[5], (eta[0, 0] + eta[0, 2] + eta[1, 1]) / 3)
-    others = [word for word in range(WORDS) if word not in (5, 6)]
-    same(module.table[others], before[others])
-    module.remember({"input_ids": words, "attention_mask": 0 * mask}, eta + 1)
-    close(module.table[6], eta[0, 1])
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
+def test_a_word_takes_the_mean_over_its_places_however_the_batch_is_cut(sizes: tuple[int, ...]):
+    (batch,) = batches()
+    words = batch["input_ids"][batch["attention_mask"].bool()]
+    assert (words.bincount() > 2).any()
+    whole = fit(_filled(_module(bert(), init_size=0.0)), [batch])
+    descent = sgd(lr=0.0, accumulate_grad_batches=len(sizes))
+    parts = fit(_filled(_module(bert(), descent, init_size=0.0)), cut(batch, *sizes))
+    close(parts.gradients, whole.gradients)
+    close(_table(parts.module), _table(whole.module))
 
 
 def test_rows_never_leave_the_ball_and_no_word_takes_all_of_the_table():
@@ -292,6 +307,15 @@ def test_a_second_look_from_the_weights_themselves_finds_what_the_first_did(part
     )
     close(again.gradients, plain.gradients)
     close(_table(again.module), _table(plain.module))
+
+
+def test_the_table_keeps_what_was_found_at_the_weights_themselves():
+    plain, sharp = (
+        fit(_module(bert(), sgd(lr=0.0, **pieces)), batches(3))
+        for pieces in ({}, {"update": SAM(radius=0.5)})
+    )
+    assert not torch.allclose(sharp.module.deltas[4], sharp.module.deltas[1])
+    close(_table(sharp.module), _table(plain.module))
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -1,5 +1,6 @@
 """Virtual adversarial training against power iterations by hand, and units of word vectors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -64,9 +65,15 @@ def _unit(grad: Tensor) -> Tensor:
 # ---- the algorithm -------------------------------------------------------------------------------
 
 
+def _of_three_classes() -> nn.Module:
+    """Of two, all divergences climb in the same direction."""
+    return MeanPool(labels=3, bend=True)
+
+
+@pytest.mark.parametrize("build", [bert, _of_three_classes])
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_perturbations_and_gradient_are_the_papers(steps: int):
-    network, (batch,) = bert(), batches()
+def test_perturbations_and_gradient_are_the_papers(build: Callable[[], nn.Module], steps: int):
+    network, (batch,) = build(), batches()
     run = _run(network, batch, steps=steps)
     *probes, found = run.module.deltas
     assert len(probes) == steps
@@ -195,6 +202,19 @@ def test_near_the_clean_input_the_divergence_is_quadratic_and_its_gradient_linea
 def test_the_length_of_the_probe_does_not_matter_as_long_as_it_is_short():
     far, near = (_run(bert(), batches()[0], xi=xi).module.deltas[-1] for xi in (1e-3, 1e-5))
     assert (torch.cosine_similarity(far.flatten(1), near.flatten(1)) > 1 - 1e-5).all()
+
+
+def test_without_iterations_all_directions_are_as_likely():
+    (batch,) = batches(size=100, tokens=10)
+    (found,) = _run(MeanPool(width=64), batch, steps=0).module.deltas
+    real = found[batch["attention_mask"].bool()]
+    scaled = real / real.square().mean().sqrt()
+    assert scaled.mean().item() == pytest.approx(0, abs=4 / scaled.numel() ** 0.5)
+    # Of uniform coordinates it would be 1.8; lengths of texts spread it a little.
+    each = (found.pow(4).sum((1, 2)) / found.square().sum((1, 2)).square()).mul(
+        64 * batch["attention_mask"].sum(1)
+    )
+    assert each.mean().item() == pytest.approx(3, abs=0.1)
 
 
 # ---- texts without labels ------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.individual import Individual
 from lit_adv.methods.yopo import YOPO as Yopo
 from lit_adv.proximal.mbpp import MBPP
+from lit_adv.tasks.classification import Classification
 
 YOPO: Method = partial(
     recording(Yopo),
@@ -55,13 +56,15 @@ both = pytest.mark.parametrize("form", ["gd", "pmp"])
 class Reseed(L.Callback):
     """Every batch draws its dropout masks from a known place of the stream."""
 
-    def on_train_batch_start(self, *args: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         torch.manual_seed(7)
 
 
 def _inside(network: nn.Module, batch: Tensors, delta: Tensor) -> tuple[Tensor, Tensor]:
     """What the first layer answers, and the losses, with the same dropout masks each time."""
-    outputs: list[Tensor] = []
+    outputs: list[Any] = []
     layer = network.get_submodule("bert.encoder.layer.0")
     handle = layer.register_forward_hook(lambda _, args, output: outputs.append(output))
     torch.manual_seed(7)
@@ -130,7 +133,7 @@ REFERENCES = {"gd": _reference_gd, "pmp": _reference_pmp}
 
 @both
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("flood", [None, 0.7])
+@pytest.mark.parametrize("flood", [None, 1.3])
 def test_perturbations_and_gradient_are_the_papers(form: str, dropout: float, flood: float | None):
     """Nothing counted twice, f0 by the old p, each example with the flood's slope of its loss."""
     network, (batch,) = bert(dropout, layers=2), batches()
@@ -140,8 +143,8 @@ def test_perturbations_and_gradient_are_the_papers(form: str, dropout: float, fl
     deltas, expected = REFERENCES[form](network, batch, 0.0 if flood is None else flood)
     close(run.module.deltas, deltas)
     close(run.gradients[0], expected)
-    turned = [(each.losses < 0.7).any() for each in run.module.seen]
-    assert any(turned)
+    below = run.module.seen[1].losses < 1.3  # whose p turns for some examples and not for others
+    assert below.any() and not below.all()
 
 
 @both
@@ -229,15 +232,15 @@ def test_statistics_move_once_for_every_full_pass_that_trains(form: str):
 
 
 @both
-@pytest.mark.parametrize("split", [None, "bert.encoder.layer.2"])
+@pytest.mark.parametrize("split", [None, "bert.encoder.layer.1"])
 def test_the_cost_is_what_is_computed(form: str, split: str | None):
     def count(module: Any) -> int:
         with FlopCounterMode(display=False) as counter:
-            fit(module, batches(4))
+            fit(module, batches(2))
         return counter.get_total_flops()
 
-    yopo = YOPO(classify(bert(layers=5)), sgd(), form=form, split=split)
-    plain = FINETUNE(classify(bert(layers=5)), sgd())
+    yopo = YOPO(classify(bert(layers=4)), sgd(), form=form, split=split)
+    plain = FINETUNE(classify(bert(layers=4)), sgd())
     assert count(yopo) / count(plain) == pytest.approx(yopo.cost.relative, rel=0.06)
 
 
@@ -287,8 +290,10 @@ def test_a_weight_of_both_parts_trains_by_both():
 def test_without_a_perturbation_an_albert_is_fine_tuned_plainly(form: str):
     def albert() -> nn.Module:
         torch.manual_seed(1)
-        sizes = {"vocab_size": 30, "embedding_size": 16, "hidden_size": 16, "intermediate_size": 16}
-        config = AlbertConfig(num_hidden_layers=3, num_attention_heads=2, **sizes)
+        width: dict[str, Any] = dict.fromkeys(
+            ("embedding_size", "hidden_size", "intermediate_size"), 16
+        )
+        config = AlbertConfig(vocab_size=30, num_hidden_layers=3, num_attention_heads=2, **width)
         return AlbertForSequenceClassification(config).double()
 
     plain = gradient(FINETUNE, albert(), batches())
@@ -320,8 +325,6 @@ def test_a_split_that_sees_no_perturbation_is_refused(split: str):
 
 @both
 def test_tokens_that_are_kept_stay_clean(form: str):
-    from lit_adv.tasks.classification import Classification
-
     (batch,) = batches()
     task = Classification(bert(layers=2), num_labels=2, special_tokens="keep")
     run = fit(YOPO(task, sgd(), form=form, norm="linf", init_size=0.3), [batch])
