@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import inject, standstill
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.functional import ball
 from lit_adv.functional.precision import at_least_float32
 from lit_adv.loop import Loop
 from lit_adv.onset import Onset, Options
+from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -53,7 +54,7 @@ class FineTuner(Loop):
             options.get("every_n_steps", 1),
             options.get("warmup_steps", 0),
         )
-        self._random_state: inject.RandomState | None = None
+        self._random_state: RandomState | None = None
         self._noise: torch.Generator | None = None
         self._noise_state: Tensor | None = None
         self._alive = False  # it has perturbed something
@@ -97,7 +98,7 @@ class FineTuner(Loop):
             delta: perturbation, [batch, tokens, width].
             objective: from logits to [batch]; None = the task's losses.
         """
-        with inject.frozen(self.task):
+        with standstill.frozen(self.task):
             logits = self.logits(batch, delta.requires_grad_())
         values = self.task.losses(logits, batch) if objective is None else objective(logits)
         return torch.autograd.grad(values.sum(), delta)[0]
@@ -106,7 +107,7 @@ class FineTuner(Loop):
     def one_batch(self):
         """All passes inside draw the same dropout masks (unless `same_dropout` is off)."""
         before = self._random_state
-        self._random_state = inject.RandomState(self.device) if self.same_dropout else None
+        self._random_state = RandomState(self.device) if self.same_dropout else None
         try:
             yield
         finally:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from lit_adv import inject, mixes
+from lit_adv import mixes, standstill
 from lit_adv.descent import Descent, decay_groups
 from lit_adv.finite import FirstNonFinite
 from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
-from lit_adv.inject import RandomState
 from lit_adv.masks.mask import Mask
 from lit_adv.proximal.proximal import Proximal
+from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch, Task
 from lit_adv.window import Window
 
@@ -138,7 +138,7 @@ class Loop(L.LightningModule):
         try:
             with (
                 self.descent.update.displaced(self.training_weights, optimizer),
-                inject.statistics_kept(self.task),
+                standstill.statistics_kept(self.task),
             ):
                 for batch, batch_idx, state in self._rehearsal:
                     state.rewind()

@@ -29,7 +29,8 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from lit_adv import inject
+from lit_adv import inject, standstill
+from lit_adv.random_state import RandomState
 
 exactly = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=False)
 
@@ -341,7 +342,7 @@ def test_frozen_weights_train_again_afterwards_and_those_frozen_before_do_not(fa
     network[0].requires_grad_(False)
     before = [weight.requires_grad for weight in network.parameters()]
     try:
-        with inject.frozen(network):
+        with standstill.frozen(network):
             assert not any(weight.requires_grad for weight in network.parameters())
             if failing:
                 raise KeyError
@@ -358,7 +359,7 @@ def test_batch_norm_statistics_and_counts_stand_still(failing: bool, training: b
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     assert set(before) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
     try:
-        with inject.frozen(network):
+        with standstill.frozen(network):
             network(_points(2))
             network(_points(3))
             if failing:
@@ -376,7 +377,7 @@ def test_batch_norm_statistics_and_counts_stand_still(failing: bool, training: b
 @pytest.mark.parametrize("affine", [False, True])
 def test_batch_norm_without_statistics_is_let_be(affine: bool):
     network = nn.Sequential(nn.BatchNorm1d(3, affine=affine, track_running_stats=False))
-    with inject.frozen(network):
+    with standstill.frozen(network):
         network(_points())
     assert not list(network.buffers())
 
@@ -385,14 +386,14 @@ def test_batch_norm_without_statistics_is_let_be(affine: bool):
 def test_the_gradient_of_the_input_is_the_same_as_without_freezing(inside: bool):
     """Also when it is asked for after the block, from a graph that was built in it."""
     network = _normed()
-    random_state = inject.RandomState(torch.device("cpu"))
+    random_state = RandomState(torch.device("cpu"))
     points = _points().requires_grad_()
     (expected,) = torch.autograd.grad(network(points).square().sum(), points)
     assert expected.count_nonzero() > 0
 
     random_state.rewind()
     with ExitStack() as block:
-        block.enter_context(inject.frozen(network))
+        block.enter_context(standstill.frozen(network))
         value = network(points).square().sum()
         if not inside:
             block.close()
@@ -409,7 +410,7 @@ def test_gradients_gathered_so_far_stay_the_same_objects_with_the_same_values():
     values = [None if grad is None else grad.clone() for grad in before]
 
     points = _points(1).requires_grad_()
-    with inject.frozen(network):
+    with standstill.frozen(network):
         network(points).square().sum().backward()
     assert points.grad is not None
     for weight, grad, value in zip(network.parameters(), before, values, strict=True):
@@ -424,7 +425,7 @@ def test_frozen_changes_no_weight_no_mode_and_no_random_stream():
     weights = [weight.clone() for weight in network.parameters()]
     modes = [module.training for module in network.modules()]
     stream = torch.get_rng_state()
-    with inject.frozen(network):
+    with standstill.frozen(network):
         assert [module.training for module in network.modules()] == modes
         network(_points())
     assert [module.training for module in network.modules()] == modes
@@ -435,8 +436,8 @@ def test_frozen_changes_no_weight_no_mode_and_no_random_stream():
 
 def test_frozen_blocks_nest():
     network = _normed()
-    with inject.frozen(network):
-        with inject.frozen(network):
+    with standstill.frozen(network):
+        with standstill.frozen(network):
             network(_points())
         assert not any(weight.requires_grad for weight in network.parameters())
     assert all(weight.requires_grad for weight in network.parameters())
@@ -452,7 +453,7 @@ def test_rewinding_draws_the_same_dropout_masks(name: str):
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.3
-    random_state = inject.RandomState(torch.device("cpu"))
+    random_state = RandomState(torch.device("cpu"))
     first, other = _logits(network), _logits(network)
     random_state.rewind()
     exactly(_logits(network), first)
@@ -464,7 +465,7 @@ def test_rewinding_draws_the_same_dropout_masks(name: str):
 
 def test_rewinding_goes_back_to_the_moment_the_state_was_taken():
     torch.rand(3)
-    random_state = inject.RandomState(torch.device("cpu"))
+    random_state = RandomState(torch.device("cpu"))
     expected = torch.get_rng_state()
     torch.rand(5)
     random_state.rewind()

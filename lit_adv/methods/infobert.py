@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import layers
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -100,8 +100,8 @@ class InfoBERT(FineTuner):
         with self.one_batch():
             for left in reversed(range(self.steps)):
                 with (
-                    inject.captured(self._base[0]) as hidden,
-                    inject.captured(self.task.embeddings) as words,
+                    layers.captured(self._base[0]) as hidden,
+                    layers.captured(self.task.embeddings) as words,
                 ):
                     losses = self.losses(batch, delta.requires_grad_())  # L(e + delta_t)
                 (grad,) = torch.autograd.grad(losses.sum(), delta, retain_graph=True)

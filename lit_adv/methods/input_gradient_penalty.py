@@ -4,7 +4,7 @@ arXiv:1711.09404."""
 import torch
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import layers
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -55,7 +55,7 @@ class InputGradientPenalty(FineTuner):
         if not self.attacks:
             return super().training_step(batch, batch_idx)
         delta = self.zeros(batch).requires_grad_()
-        with inject.twice_differentiable():
+        with layers.twice_differentiable():
             logits = self.logits(batch, delta)
         losses = self.task.losses(logits, batch)
         (grad,) = torch.autograd.grad(losses.sum(), delta, create_graph=True)  # grad_e l

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import layers
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -70,7 +70,7 @@ class LLR(FineTuner):
             return super().training_step(batch, batch_idx)
         origin = self.zeros(batch).requires_grad_()
         # Fused attention draws other dropout masks: all passes, or the gap would measure these.
-        with self.one_batch(), inject.twice_differentiable():
+        with self.one_batch(), layers.twice_differentiable():
             clean = self.logits(batch, origin)
             losses = self.task.losses(clean, batch)  # l(e)
             (slope,) = torch.autograd.grad(losses.sum(), origin, create_graph=True)  # grad l(e)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import standstill
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -100,7 +100,7 @@ class VAT(FineTuner):
         if "unlabelled" not in batch:
             return batch, answers.detach()
         unlabelled: Batch = batch["unlabelled"]  # pyright: ignore[reportAssignmentType]
-        with torch.no_grad(), inject.statistics_kept(self.task):
+        with torch.no_grad(), standstill.statistics_kept(self.task):
             return unlabelled, self.logits(unlabelled)
 
     def probe(self, batch: Batch, q: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from lit_adv import inject
+from lit_adv import layers, standstill
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
 from lit_adv.onset import Options
+from lit_adv.random_state import RandomState
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.tasks.task import Batch, Task
 
@@ -76,12 +77,12 @@ class YOPO(FineTuner):
         self.norm: ball.Norm = one_of(ball.NORMS, "method.norm", norm)
         self.form = one_of(("gd", "pmp"), "method.form", form)
         self.split_name = split
-        self._split = (inject.find_layer(task.network, split),)  # in a tuple: not registered again
+        self._split = (layers.find_layer(task.network, split),)  # in a tuple: not registered again
 
     @property
     def cost(self) -> Cost:
         phi, m, n = (
-            inject.share_of_layers(self.task.network, self.split),
+            layers.share_of_layers(self.task.network, self.split),
             self.rounds,
             self.inner_steps,
         )
@@ -119,7 +120,7 @@ class YOPO(FineTuner):
 
     def look(self, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
         """A full pass that trains nothing: p, and the gradient of delta that comes with it."""
-        with inject.frozen(self.task), inject.captured(self.split) as outputs:
+        with standstill.frozen(self.task), layers.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
         answer = _tensor(outputs[0])
         answer = self.dependent(answer if answer.requires_grad else None)
@@ -128,7 +129,7 @@ class YOPO(FineTuner):
 
     def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """A full pass that trains: p, and the gradient of delta that comes with it."""
-        with inject.captured(self.split) as outputs:
+        with layers.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
         answer = _tensor(outputs[0])
@@ -140,7 +141,7 @@ class YOPO(FineTuner):
         self, batch: Batch, delta: Tensor, share: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A full pass that trains what lies behind f0: p, p as flooded, the gradient of delta."""
-        with inject.cut(self.split) as answers:
+        with layers.cut(self.split) as answers:
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
         answer, leaf = answers[0]
@@ -155,7 +156,7 @@ class YOPO(FineTuner):
         """`inner_steps` ascents of `<p, f0(e + delta)>`; the first gradient came with p."""
         for step in range(self.inner_steps):
             if step:
-                with inject.frozen(self.task):
+                with standstill.frozen(self.task):
                     answer = self.f0(batch, delta.requires_grad_())
                 (grad,) = torch.autograd.grad(_product(p, answer), delta)
             delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
@@ -163,14 +164,14 @@ class YOPO(FineTuner):
 
     def train_front(self, batch: Batch, delta: Tensor, p: Tensor) -> None:
         """Add the gradient of `<p, f0(e + delta)>` to the weights of f0."""
-        with inject.statistics_kept(self.task):
+        with standstill.statistics_kept(self.task):
             answer = self.f0(batch, delta)
         _product(p, answer).backward()  # p knows shares and loss scale
 
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
         """What the first layers answer; the others do not run."""
-        after = inject.RandomState(self.device)
-        answer = inject.up_to(self.task.network, self.split, lambda: self.logits(batch, delta))
+        after = RandomState(self.device)
+        answer = layers.up_to(self.task.network, self.split, lambda: self.logits(batch, delta))
         after.rewind()  # or the next batch would draw masks that the other layers have had
         return _tensor(answer)
 

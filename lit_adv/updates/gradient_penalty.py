@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_adv import foreach
-from lit_adv.inject import twice_differentiable
+from lit_adv.layers import twice_differentiable
 from lit_adv.ranges import at_least, one_of
 from lit_adv.updates.update import SecondLook, over
 

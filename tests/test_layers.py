@@ -7,7 +7,7 @@ import torch
 from testbed import MeanPool, batches, bert
 from torch import Tensor, nn
 
-from lit_adv import inject
+from lit_adv import inject, layers, standstill
 
 exactly = partial(torch.testing.assert_close, rtol=0, atol=0)
 
@@ -26,27 +26,27 @@ def _chain() -> nn.Sequential:
 
 def test_without_a_name_it_is_the_first_of_the_stacked_layers():
     network = bert(layers=3)
-    assert inject.find_layer(network) is network.bert.encoder.layer[0]
+    assert layers.find_layer(network) is network.bert.encoder.layer[0]
 
 
 def test_an_empty_stack_is_none():
     layers = nn.ModuleList([nn.Linear(3, 2)])
-    assert inject.find_layer(nn.Sequential(nn.ModuleList(), layers)) is layers[0]
+    assert layers.find_layer(nn.Sequential(nn.ModuleList(), layers)) is layers[0]
 
 
 def test_a_layer_can_be_named():
     network = bert(layers=3)
-    assert inject.find_layer(network, "bert.encoder.layer.1") is network.bert.encoder.layer[1]
+    assert layers.find_layer(network, "bert.encoder.layer.1") is network.bert.encoder.layer[1]
 
 
 def test_a_layer_that_is_not_there_is_refused_with_some_that_are():
     with pytest.raises(ValueError, match=r"method\.split=bert\.layer: no such.*bert\.embeddings"):
-        inject.find_layer(bert(), "bert.layer")
+        layers.find_layer(bert(), "bert.layer")
 
 
 def test_without_a_stack_a_name_is_asked_for():
     with pytest.raises(ValueError, match=r"method\.split=null: MeanPool has no stack of layers"):
-        inject.find_layer(MeanPool())
+        layers.find_layer(MeanPool())
 
 
 # ---- listening and stopping ----------------------------------------------------------------------
@@ -54,7 +54,7 @@ def test_without_a_stack_a_name_is_asked_for():
 
 def test_all_answers_of_a_module_are_kept_in_their_order_and_only_within_the_block():
     network, one, two = _chain(), _points(1), _points(2)
-    with inject.captured(network[0]) as answers:
+    with layers.captured(network[0]) as answers:
         network(one)
         network(two)
     network(one)
@@ -64,7 +64,7 @@ def test_all_answers_of_a_module_are_kept_in_their_order_and_only_within_the_blo
 
 def test_what_is_captured_belongs_to_the_graph():
     network = _chain().double()
-    with inject.captured(network[2]) as answers:
+    with layers.captured(network[2]) as answers:
         total = network(_points().double()).square().sum()
     grad = torch.autograd.grad(total, answers[0])
     hidden = answers[0].detach().requires_grad_()
@@ -73,7 +73,7 @@ def test_what_is_captured_belongs_to_the_graph():
 
 def test_nobody_listens_after_an_error():
     network = _chain()
-    with pytest.raises(KeyError), inject.captured(network[2]):
+    with pytest.raises(KeyError), layers.captured(network[2]):
         raise KeyError
     assert not network[2]._forward_hooks
 
@@ -82,7 +82,7 @@ def test_a_call_ends_at_the_module_and_the_rest_never_runs():
     network, points, ran = _chain(), _points().requires_grad_(), []
     for name, module in network.named_children():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    answer = inject.up_to(network, network[1], lambda: network(points))
+    answer = layers.up_to(network, network[1], lambda: network(points))
     assert ran == ["0", "1"]  # its own hooks run first
     expected = network[1](network[0](points))
     exactly(answer, expected)
@@ -96,7 +96,7 @@ def test_a_call_ends_at_the_module_and_the_rest_never_runs():
 def test_a_call_ends_at_the_first_of_several_calls_of_a_module():
     layer, points = nn.Linear(3, 3), _points()
     network = nn.Sequential(layer, nn.Tanh(), layer)
-    exactly(inject.up_to(network, layer, lambda: network(points)), layer(points))
+    exactly(layers.up_to(network, layer, lambda: network(points)), layer(points))
 
 
 def test_a_bert_answers_as_before_after_a_call_that_ended_early():
@@ -104,7 +104,7 @@ def test_a_bert_answers_as_before_after_a_call_that_ended_early():
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     layers = network.bert.encoder.layer
     before = network(**inputs, output_hidden_states=True)
-    hidden = inject.up_to(network, layers[0], lambda: network(**inputs))
+    hidden = layers.up_to(network, layers[0], lambda: network(**inputs))
     exactly(hidden if isinstance(hidden, Tensor) else hidden[0], before.hidden_states[1])
     after = network(**inputs, output_hidden_states=True)
     exactly(after.logits, before.logits)
@@ -114,9 +114,9 @@ def test_a_bert_answers_as_before_after_a_call_that_ended_early():
 def test_a_module_that_the_call_does_not_reach_is_told_and_so_are_other_errors():
     network, foreign = _chain(), nn.Linear(3, 2)
     with pytest.raises(RuntimeError, match="was not called by the forward of Sequential"):
-        inject.up_to(network, foreign, lambda: network(_points()))
+        layers.up_to(network, foreign, lambda: network(_points()))
     with pytest.raises(ZeroDivisionError):
-        inject.up_to(network, network[3], lambda: 1 // 0)
+        layers.up_to(network, network[3], lambda: 1 // 0)
     assert not foreign._forward_hooks and not network[3]._forward_hooks
 
 
@@ -131,7 +131,7 @@ def test_the_weights_given_stand_still_and_the_others_train():
     network = _chain()
     network[0].bias.requires_grad_(False)
     before = _trains(network)
-    with inject.still(iter(network[0].parameters())):
+    with standstill.still(iter(network[0].parameters())):
         loss = network(_points()).square().sum()
     assert _trains(network) == before
     loss.backward()
@@ -152,7 +152,7 @@ def _statistics(norm: nn.BatchNorm1d) -> dict[str, Tensor]:
 def test_statistics_are_used_and_neither_they_nor_their_tensors_change():
     (network, norm), (twin, _) = _normed(), _normed()
     buffers, before = dict(norm.named_buffers()), _statistics(norm)
-    with inject.statistics_kept(network):
+    with standstill.statistics_kept(network):
         answer = network(_points())
     exactly(answer, twin(_points()))  # by the batch's own, as in training
     exactly(_statistics(norm), before)
@@ -164,9 +164,9 @@ def test_statistics_are_used_and_neither_they_nor_their_tensors_change():
 def test_blocks_of_kept_statistics_may_lie_within_each_other():
     network, norm = _normed()
     before = _statistics(norm)
-    with inject.statistics_kept(network):
+    with standstill.statistics_kept(network):
         network(_points(1))
-        with inject.statistics_kept(network):
+        with standstill.statistics_kept(network):
             network(_points(2))
         network(_points(3))
     exactly(_statistics(norm), before)
@@ -179,7 +179,7 @@ def test_in_evaluation_mode_the_running_statistics_are_used():
     network, _ = _normed()
     network(_points(1))
     expected = network.eval()(_points(2))
-    with inject.statistics_kept(network):
+    with standstill.statistics_kept(network):
         exactly(network(_points(2)), expected)
 
 
@@ -188,8 +188,8 @@ def test_after_an_error_all_moves_again():
     before = _trains(network)
     with (
         pytest.raises(KeyError),
-        inject.still(network.parameters()),
-        inject.statistics_kept(network),
+        standstill.still(network.parameters()),
+        standstill.statistics_kept(network),
     ):
         network(_points())
         assert not any(_trains(network))
