@@ -4,28 +4,27 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lit_adv import mixes, standstill
-from lit_adv.descent import Descent, decay_groups
+from lit_adv.descent import Descent
 from lit_adv.finite import FirstNonFinite
 from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
 from lit_adv.masks.mask import Mask
 from lit_adv.proximal.proximal import Proximal
 from lit_adv.random_state import RandomState
+from lit_adv.scheduled import Scheduled
 from lit_adv.tasks.task import Batch, Task
 from lit_adv.window import Window
 
 
-class Loop(L.LightningModule):
-    """Effective batches, steps, schedules, evaluation and checkpoints: no word of perturbations.
+class Loop(Scheduled):
+    """Effective batches, their looks and steps, and checkpoints: no word of perturbations.
 
     Args:
         task: the network and its losses.
@@ -43,15 +42,11 @@ class Loop(L.LightningModule):
     """Whether the method uses texts without labels, `batch["unlabelled"]`."""
 
     def __init__(self, task: Task, descent: Descent | None = None) -> None:
-        super().__init__()
+        super().__init__(task, descent)
         self.automatic_optimization = False
-        self.task = task
-        self.descent = descent or Descent()
         self._check_level()
         mixes.check(type(self), self.descent)
 
-        self.val_metrics = task.metrics().clone(prefix="val/")
-        self.test_metrics = task.metrics().clone(prefix="test/")
         self.training_weights: list[nn.Parameter] = []
         """What the optimizer steps: the network's, and a method's own."""
         self.again = False
@@ -59,10 +54,6 @@ class Loop(L.LightningModule):
         self._rehearsal: list[tuple[Batch, int, RandomState]] = []
         self._window: Window | None = None
         self._finite = FirstNonFinite()
-        self._total_steps = 0
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.task(batch)
 
     # ---- the step --------------------------------------------------------------------------------
 
@@ -126,7 +117,7 @@ class Loop(L.LightningModule):
         torch.clear_autocast_cache()
         optimizer.zero_grad()
         if counted:
-            self._schedule("step", self.trainer.global_step)
+            self.schedule("step", self.trainer.global_step)
             self.descent.proximal.follow(self.task, self.trainer.global_step, self._total_steps)
 
     def _look_again(self, optimizer: Optimizer) -> None:
@@ -175,35 +166,7 @@ class Loop(L.LightningModule):
         if self.descent.flood.of is not None:
             self.log("flood/share", window.flooded)
 
-    def _schedule(self, interval: str, count: int) -> None:
-        schedule, scheduler = self.descent.schedule, self.lr_schedulers()
-        if schedule.interval != interval or count % schedule.frequency:
-            return
-        if isinstance(scheduler, ReduceLROnPlateau):
-            if schedule.monitor in self.trainer.callback_metrics:
-                scheduler.step(self.trainer.callback_metrics[schedule.monitor])
-        else:
-            assert isinstance(scheduler, LRScheduler)
-            scheduler.step()
-
-    def configure_optimizers(self) -> tuple[list[Optimizer], list[LRScheduler]]:
-        optimizer = self.descent.optimizer(decay_groups(self))
-        epochs, self._total_steps = self.trainer.max_epochs or 1, self.total_steps
-        return [optimizer], [self.descent.schedule.build(optimizer, self._total_steps, epochs)]
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training: Trainer's limits over the accumulation."""
-        stepping = self.trainer.estimated_stepping_batches  # also sets up the data
-        batches, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
-        if self.trainer.max_steps >= 0 and (not epochs or epochs < 0 or batches == float("inf")):
-            return self.trainer.max_steps
-        if stepping == float("inf") or not epochs:
-            raise ValueError("trainer.max_epochs=-1: set max_epochs or max_steps for the schedule")
-        steps = -(-int(batches) // self.descent.accumulate_grad_batches) * epochs
-        return steps if self.trainer.max_steps < 0 else min(steps, self.trainer.max_steps)
-
-    # ---- the rest of Lightning's loop ------------------------------------------------------------
+    # ---- before, between and after ---------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         if self.trainer.world_size > 1:
@@ -236,7 +199,7 @@ class Loop(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()
-        self._schedule("epoch", self.current_epoch + 1)
+        self.schedule("epoch", self.current_epoch + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
@@ -250,22 +213,6 @@ class Loop(L.LightningModule):
 
     def on_validation_start(self) -> None:
         self._check_finite()
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_metrics, "val/loss")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_metrics, "test/loss")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.task(batch)
-
-    def _evaluate(self, batch: Batch, metrics: Any, name: str) -> None:
-        logits = self.task(batch)
-        losses = self.task.losses(logits, batch)
-        metrics.update(logits.float(), batch["labels"])
-        self.log(name, losses.mean(), batch_size=len(losses), prog_bar=True)
-        self.log_dict(metrics)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()

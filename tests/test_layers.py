@@ -30,8 +30,8 @@ def test_without_a_name_it_is_the_first_of_the_stacked_layers():
 
 
 def test_an_empty_stack_is_none():
-    layers = nn.ModuleList([nn.Linear(3, 2)])
-    assert layers.find_layer(nn.Sequential(nn.ModuleList(), layers)) is layers[0]
+    stack = nn.ModuleList([nn.Linear(3, 2)])
+    assert layers.find_layer(nn.Sequential(nn.ModuleList(), stack)) is stack[0]
 
 
 def test_a_layer_can_be_named():
@@ -102,9 +102,9 @@ def test_a_call_ends_at_the_first_of_several_calls_of_a_module():
 def test_a_bert_answers_as_before_after_a_call_that_ended_early():
     network, (batch,) = bert(layers=2), batches()
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    layers = network.bert.encoder.layer
+    stack = network.bert.encoder.layer
     before = network(**inputs, output_hidden_states=True)
-    hidden = layers.up_to(network, layers[0], lambda: network(**inputs))
+    hidden = layers.up_to(network, stack[0], lambda: network(**inputs))
     exactly(hidden if isinstance(hidden, Tensor) else hidden[0], before.hidden_states[1])
     after = network(**inputs, output_hidden_states=True)
     exactly(after.logits, before.logits)
