@@ -182,15 +182,19 @@ class Loop(Scheduled):
             self.descent.proximal.begin(self.task)
 
     def on_train_start(self) -> None:
+        self._find_training_weights()  # an epoch that is resumed is not started again
         self.descent.mask.begin(self.task, self._training_batches)
 
     def on_train_epoch_start(self) -> None:
+        self._find_training_weights()
+
+    def _find_training_weights(self) -> None:
         # Once per epoch: callbacks may thaw weights between epochs, methods still some in a step.
         self.training_weights = [weight for weight in self.parameters() if weight.requires_grad]
 
     def _training_batches(self) -> Iterator[Batch]:
         """One pass over the training set that leaves the random streams as they are."""
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             loader = self.trainer.train_dataloader or ()
             loader = loader["labelled"] if isinstance(loader, dict) else loader
             limit = self.trainer.num_training_batches

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
@@ -68,6 +68,9 @@ def run(cfg: DictConfig) -> float | None:
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
     trainer.loggers = []  # the curves end with the training
+    # Told of a checkpoint, they would bring back the weights that were not averaged.
+    kept = [c for c in _callbacks(trainer) if not isinstance(c, WeightAveraging)]
+    _callbacks(trainer)[:] = kept
     outcome = describe(cfg) | {
         "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
         "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
@@ -173,6 +176,10 @@ def quieten() -> None:
         "The dirpath has changed",  # a resumed run keeps its best checkpoint in its own folder
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
+    return trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _metrics(logged: list[Any]) -> dict[str, float]:

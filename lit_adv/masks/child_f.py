@@ -49,16 +49,16 @@ class ChildF(Mask):
         # A large odd factor keeps the streams of neighbouring seeds and steps apart.
         self._stream.manual_seed((self._seed + 0x9E3779B97F4A7C15 * (step + 1)) % 2**63)
 
-        kept, total = grads[0].new_zeros((), dtype=torch.float64), 0
+        kept, total = grads[0].new_zeros((), dtype=torch.float32), 0
         for grad in grads:
             mask = torch.empty_like(grad).bernoulli_(self.share, generator=self._stream)
-            kept, total = kept + mask.sum(dtype=torch.float64), total + mask.numel()
+            kept, total = kept + mask.sum(dtype=torch.float32), total + mask.numel()
             # Not multiplied: an infinite gradient times zero would be NaN.
             grad.copy_(torch.where(mask.bool(), grad / self.share, 0))
         return kept / total
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self._seed}
+        return {"seed": self._seed if self._saved is None else self._saved}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._saved = state.get("seed")

@@ -14,8 +14,9 @@ class Alternate(Update):
     momentum does not cancel out (what a negated gradient would do to it). For plain gradient
     descent a pair of steps with rates e1 and e2 descends
     `(e1 - e2) * (L + e1 e2 / (2 (e1 - e2)) * ||grad L||^2)` up to O(e^3), of the gradient's mean
-    over batches. With ratio = 1 it is flooding whose loss stays at its level. Weights decay at
-    descents only. Cost: nothing.
+    over batches. With ratio = 1 it is flooding whose loss stays at its level. L is the method's
+    whole objective: other than by a flood, penalties are climbed too. Weights decay at descents
+    only. Cost: nothing.
 
     Args:
         ratio: rate of the ascent relative to the descent's; the article uses 1e-6 against 1e-5;

@@ -13,8 +13,8 @@ class ASAM(SecondLook):
     """SAM in units of the weights: `eps = radius * T^2 g / ||T g||`, `T = |theta| + eta`.
 
     Rescaling two layers against each other, which leaves the network's function as it is, then
-    leaves the displacement's effect as it is too (for eta = 0). A popular code (davda54/sam) has
-    no eta.
+    leaves the displacement's effect as it is too (for eta = 0). The authors' code
+    (SamsungLabs/ASAM dc9b513) has T = 1 for biases; a popular one (davda54/sam) has no eta.
 
     Cost: twice the method's passes.
 

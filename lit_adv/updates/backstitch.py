@@ -1,11 +1,12 @@
 """Backstitch: Wang, Peddinti, Xu, Zhang, Povey, Khudanpur, Interspeech 2017."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from lit_adv.ranges import at_least
 from lit_adv.updates.rates import scaled_rates
@@ -74,12 +75,13 @@ def direction(weight: Tensor, optimizer: Optimizer, group: dict) -> Tensor:
     """The direction of this weight's next step, without momentum and without moving any state."""
     grad = weight.grad
     assert grad is not None
-    if not isinstance(optimizer, Adam):  # AdamW is one
+    if not isinstance(optimizer, Adam | AdamW):  # in older PyTorch AdamW is no Adam
         return grad
     beta, state = group["betas"][1], optimizer.state.get(weight, {})
     moment, step = state.get("exp_avg_sq"), state.get("step", torch.zeros(()))
     moment = grad.square() * (1 - beta) if moment is None else moment.lerp(grad.square(), 1 - beta)
     if group["amsgrad"] and state:
         moment = torch.maximum(moment, state["max_exp_avg_sq"])
-    correction = (1 - beta ** (step.to(weight.device) + 1)).to(grad.dtype)
+    # 1 - beta^step without cancellation; on the device where the optimizer keeps its count.
+    correction = -torch.expm1((step + 1) * (math.log(beta) if beta else -math.inf))
     return grad / ((moment / correction).sqrt_() + group["eps"])

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_adv import foreach
+from lit_adv.functional.precision import at_least_float32
 from lit_adv.layers import twice_differentiable
 from lit_adv.ranges import at_least, one_of
 from lit_adv.updates.update import SecondLook, over
@@ -74,10 +75,15 @@ class GradientPenalty(SecondLook):
         share = torch.full_like(norm, self.weight / self.radius)
         share = share if self.of == "norm" else share * norm  # c
         with torch.no_grad():
-            for weight, grad in before.items():  # g + c (g_plus - g)
-                if weight.grad is not None:
-                    grad.mul_((1 - share).to(grad.dtype))
-                    grad.addcmul_(weight.grad, share.to(grad.dtype))
+            for weight in weights:  # g + c (g_plus - g); no gradient is one of zero
+                grad, plus = before.get(weight), weight.grad
+                if grad is None:
+                    if plus is not None:
+                        plus.mul_(share.to(plus.dtype))
+                    continue
+                grad.mul_((1 - share).to(grad.dtype))
+                if plus is not None:
+                    grad.addcmul_(plus, share.to(grad.dtype))
                 weight.grad = grad
 
     def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
@@ -96,7 +102,8 @@ class GradientPenalty(SecondLook):
 
         def penalised(loss: Tensor, **_: bool) -> None:
             found = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-            square = torch.stack([g.square().sum() for g in found if g is not None]).sum()
+            squares = [at_least_float32(g).square().sum() for g in found if g is not None]
+            square = torch.stack(squares).sum()
             if self.of == "square":
                 penalty = self.weight / 2 * square
             else:  # the root has no derivative at zero

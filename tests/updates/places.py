@@ -1,13 +1,17 @@
-"""For tests of updates: where the weights stood in every pass, and a loss with known derivatives."""
+"""For tests of updates: where the weights stood in every pass, and a loss all of whose derivatives
+are known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from testbed import (
     WORDS,
     Answer,
+    MeanPool,
     Recorder,
     Run,
     Tensors,
@@ -23,7 +27,28 @@ from torch import Tensor, nn
 from lit_adv.methods.finetune import FineTune
 from lit_adv.tasks.classification import Classification
 from lit_adv.tasks.task import Batch, Task
-from lit_adv.updates.update import Update
+from lit_adv.updates.asam import ASAM
+from lit_adv.updates.awp import AWP
+from lit_adv.updates.backstitch import Backstitch
+from lit_adv.updates.gradient_penalty import GradientPenalty
+from lit_adv.updates.sam import SAM
+from lit_adv.updates.update import SecondLook, Update
+
+UPDATES: dict[str, Callable[..., SecondLook]] = {
+    "sam": partial(SAM, 0.3),
+    "asam": partial(ASAM, 0.5),
+    "awp": partial(AWP, 0.1, step_size=0.1),
+    "penalty": partial(GradientPenalty, 0.2, radius=0.3),
+    "backstitch": partial(Backstitch, 0.5),
+}
+"""Every update that looks twice."""
+
+every_update = pytest.mark.parametrize("name", UPDATES)
+
+
+def small(dropout: float = 0.0, norm: bool = False) -> MeanPool:
+    """Where a BERT would take its time."""
+    return MeanPool(width=16, bend=True, dropout=dropout, norm=norm)
 
 
 class Standing(Recorder):

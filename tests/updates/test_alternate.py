@@ -146,14 +146,17 @@ def test_a_ratio_of_zero_skips_every_second_batch(optimizer: Any):
         assert step == 0 or not torch.equal(flat(path.weights[step]), flat(path.weights[step - 1]))
 
 
-def test_both_rates_follow_the_schedule():
+@pytest.mark.parametrize(
+    "interval, rates", [("step", [1.0, -0.08, 0.6, -0.04, 0.2]), ("epoch", [1, -0.1, 1, -0.1, 1])]
+)
+def test_both_rates_follow_the_schedule(interval: Any, rates: list[float]):
     descent = Descent(
         optimizer=partial(torch.optim.SGD, lr=1.0),
-        schedule=Schedule(name="linear", warmup=0.0),
+        schedule=Schedule(name="linear", warmup=0.0, interval=interval),
         update=Alternate(0.1),
     )
     run = fit(FINETUNE(classify(MeanPool()), descent), batches(5))
-    assert run.rates == pytest.approx([1.0, -0.08, 0.6, -0.04, 0.2])
+    assert run.rates == pytest.approx(rates)
     assert all(group["lr"] == 0 for group in run.trainer.optimizers[0].param_groups)
 
 

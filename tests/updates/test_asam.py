@@ -1,6 +1,7 @@
 """ASAM: SAM in units of the weights."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -70,9 +71,9 @@ class _Layers(nn.Module):
         self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 2, bias=False)
         self.double()
         with torch.no_grad():
-            self.first.weight *= factor
-            self.first.bias *= factor
-            self.second.weight /= factor
+            self.first.weight.mul_(factor)
+            self.first.bias.mul_(factor)
+            self.second.weight.div_(factor)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.words
@@ -132,4 +133,4 @@ def test_where_the_gradient_is_zero_nothing_moves(eta: float):
 @pytest.mark.parametrize("value", [-0.1, math.nan])
 def test_values_out_of_range_are_refused(key: str, value: float):
     with pytest.raises(ValueError, match=rf"^update\.{key}=.*at least 0"):
-        ASAM(**{key: value})
+        partial(ASAM, **{key: value})()

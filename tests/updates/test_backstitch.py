@@ -11,7 +11,6 @@ from places import Bowl, Standing, flat, gradient_at, looks, moved, order
 from testbed import (
     FINETUNE,
     MeanPool,
-    Tensors,
     batches,
     bert,
     classify,
@@ -24,7 +23,6 @@ from testbed import (
     weights,
 )
 from torch import nn
-from torch.func import functional_call
 
 from lit_adv.descent import Descent, Schedule, adamw
 from lit_adv.masks.child_d import ChildD
@@ -193,10 +191,11 @@ def test_weights_that_are_masked_do_not_step_back_either():
     task = classify(bert())
     start = weights(task)
     run, places = looks(Backstitch(0.5), task, batches(), lr=0.1, mask=mask)
-    for name, kept in mask._masks.items():
-        for there in (places[-1], run.weights):
-            same(there[name][~kept], start[name][~kept])
-            assert (there[name] != start[name])[kept].any()
+    for there in (places[-1], run.weights):
+        moves = {name: there[name] != start[name] for name in start}
+        assert sum(int(moves[name][kept].sum()) for name, kept in mask._masks.items()) > 500
+        for name, kept in mask._masks.items():
+            assert not moves[name][~kept].any(), name
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, adamw])
@@ -216,18 +215,6 @@ def test_at_the_steps_between_it_is_plain_descent():
         x = x - 0.1 * Q @ x - (2 * 0.1**2 * Q @ Q @ x if step in (1, 3) else 0)
     fit(FINETUNE(bowl, sgd(lr=0.1, update=update)), batches(4))
     close(bowl.x.detach(), x)
-
-
-def test_a_functional_copy_of_the_network_stands_where_the_second_look_stood():
-    """The losses there are those of the same texts at the weights after the step back."""
-    network, (batch,) = bert(), batches()
-    run, places = looks(Backstitch(1.0), classify(network), [batch], lr=0.3)
-    there: Tensors = {name.removeprefix("network."): w for name, w in places[-1].items()}
-    inputs = (batch["input_ids"], batch["attention_mask"])
-    logits = functional_call(network, there, inputs).logits
-    first, second = run.module.seen
-    close(second.logits, logits)
-    assert second.losses.mean() > first.losses.mean()
 
 
 @pytest.mark.parametrize("scale", [-0.1, math.nan])

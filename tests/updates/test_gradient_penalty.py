@@ -1,11 +1,11 @@
-"""GradientPenalty: the norm of the gradient of the weights, by difference and by double backward."""
+"""GradientPenalty: the norm of the weights' gradient, by difference and by double backward."""
 
 import math
 from typing import Any
 
 import pytest
 import torch
-from places import Bowl, flat, looks, moved
+from places import Bowl, flat, looks
 from testbed import (
     FINETUNE,
     Floodable,
@@ -66,8 +66,7 @@ def test_the_exact_gradient_is_the_hessian_times_the_gradient(of: Any, build: An
     data = batches(size=6)
     run, _ = looks(GradientPenalty(0.7, of=of, form="exact"), classify(build()), data)
     close(run.gradients[0], _by_hand(build(), data, 0.7, of))
-    plain = fit(FINETUNE(classify(build()), sgd(lr=0.0)), data)
-    assert (flat(run.gradients[0]) - flat(plain.gradients[0])).norm() > 0.3
+    assert (flat(run.gradients[0]) - flat(_by_hand(build(), data, 0.0, of))).norm() > 0.3
 
 
 @every_kind
@@ -131,12 +130,6 @@ def test_with_a_weight_as_large_as_the_radius_it_is_sam(size: float):
     penalty, _ = looks(GradientPenalty(size, radius=size), classify(bert(0.3)), data)
     sam, _ = looks(SAM(size), classify(bert(0.3)), data)
     same(penalty.gradients, sam.gradients)
-
-
-@every_kind
-def test_the_second_look_is_one_radius_uphill(of: Any):
-    _, places = looks(GradientPenalty(0.7, radius=0.2, of=of), classify(bert()), batches())
-    assert float(flat(moved(places)).norm()) == pytest.approx(0.2, rel=1e-9)
 
 
 @every_kind
@@ -233,7 +226,3 @@ def test_under_the_penalty_training_ends_where_the_gradient_is_smaller(of: Any, 
 def test_values_out_of_range_are_refused(options: dict[str, Any], line: str):
     with pytest.raises(ValueError, match=line):
         GradientPenalty(**options)
-
-
-def test_the_exact_form_needs_no_radius():
-    GradientPenalty(0.7, radius=0.0, form="exact")
