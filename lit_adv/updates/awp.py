@@ -24,6 +24,7 @@ class AWP(SecondLook):
 
     Args:
         radius: gamma, largest displacement relative to the tensor (or weight); 0 = a plain step.
+            The paper uses 0.005 on images; a word table takes all of it in the few rows of a batch.
         step_size: eta, relative length of the one step; the competition form uses 1.
         bound: `tensor`: `||v|| <= radius * ||theta||` (the paper); `weight`:
             `|v_i| <= radius * |theta_i|`.
@@ -38,9 +39,9 @@ class AWP(SecondLook):
 
     def __init__(
         self,
-        radius: float = 0.005,
+        radius: float = 0.001,
         *,
-        step_size: float = 0.005,
+        step_size: float = 0.001,
         bound: Literal["tensor", "weight"] = "tensor",
         start_step: int = 0,
         every_n_steps: int = 1,
