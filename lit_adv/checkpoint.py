@@ -26,12 +26,14 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def check(path: str | Path, module: nn.Module) -> None:
-    """Refuse a checkpoint whose weights are not this module's.
+    """Refuse a checkpoint that this module cannot resume from.
 
     Raises:
-        ValueError: it cannot be loaded, or holds the weights of another model.
+        ValueError: it cannot be loaded, or holds the weights of another model, or
+            nothing but weights.
     """
-    theirs = {k: tuple(v.shape) for k, v in load(path)["state_dict"].items()}
+    loaded = load(path)
+    theirs = {k: tuple(v.shape) for k, v in loaded["state_dict"].items()}
     ours = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
@@ -40,3 +42,5 @@ def check(path: str | Path, module: nn.Module) -> None:
                 f"ckpt_path={path}: weights of another model: {name} is {there}, here {here}; "
                 "give the model and data it was trained with"
             )
+    if "optimizer_states" not in loaded:
+        raise ValueError(f"ckpt_path={path}: weights only (a soup?): nothing to resume from")

@@ -17,6 +17,9 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.models.model import Model
 from lit_adv.run import COSTS, build, check_metrics, export, quieten
 
+LOADING = ("batch_size", "eval_batch_size", "num_workers", "cache", "unlabelled")
+"""Keys of `data` that do not change what the validation rows and the vocabulary are."""
+
 
 @dataclass(kw_only=True)
 class Kitchen:
@@ -48,8 +51,14 @@ class Kitchen:
 
     @classmethod
     def of(cls, paths: list[Path], monitor: str | None = None) -> "Kitchen":
-        """Build what the first checkpoint's run had built."""
+        """Build what the first checkpoint's run had built.
+
+        Raises:
+            ValueError: a checkpoint cannot be read, is one of another network or other data, or
+                there is no such metric.
+        """
         loaded = [checkpoint.load(path) for path in paths]
+        check_alike(paths, [each["hyper_parameters"] for each in loaded])
         cfg = DictConfig(loaded[0]["hyper_parameters"])
         quieten()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -118,6 +127,27 @@ class Kitchen:
         progress = {"epoch": 0, "global_step": 0}
         torch.save({**described, **progress, "state_dict": dict(weights)}, part)
         part.replace(path)
+
+
+def check_alike(paths: list[Path], configs: list[dict[str, Any]]) -> None:
+    """Refuse checkpoints of runs on other data, which the shapes of weights do not show.
+
+    Raises:
+        ValueError: the line names the first key that differs.
+    """
+    described = [
+        {f"data.{key}": value for key, value in cfg["data"].items() if key not in LOADING}
+        | {f"model.{key}": cfg["model"].get(key) for key in ("_target_", "name", "vocabulary")}
+        for cfg in configs
+    ]
+    for path, cfg in zip(paths[1:], described[1:], strict=True):
+        for key in described[0] | cfg:
+            here, there = described[0].get(key), cfg.get(key)
+            if here != there:
+                raise ValueError(
+                    f"{path}: a run with {key}={there}, the first checkpoint's with {here}; a soup "
+                    "needs runs of one model and data"
+                )
 
 
 def show(outcome: dict[str, Any], folder: Path) -> None:

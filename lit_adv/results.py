@@ -65,6 +65,8 @@ def show(results: dict[str, Any], folder: Path) -> None:
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
     if isinstance(value, float) and (value != value or abs(value) == float("inf")):
         return None
     return value

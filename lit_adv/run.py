@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
@@ -48,13 +48,15 @@ def run(cfg: DictConfig) -> float | None:
     if data.unlabelled is not None and not module.unlabelled:
         name = type(module).__name__
         raise ValueError(f"data.unlabelled={data.unlabelled}: {name} uses no unlabelled texts")
-    if isinstance(module.descent.flood, Ada) and cfg.ckpt_path is None:
-        auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))
-
     monitor = cfg.monitor or task.monitor
     best, last = keepers(monitor, folder)
     stopwatch = Stopwatch()
     trainer = build_trainer(cfg, [best, last, stopwatch], folder)
+    if isinstance(module.descent.flood, Ada):  # last: it takes longer than the training itself
+        if cfg.ckpt_path is None:
+            auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))
+        else:
+            auxiliary.check(cfg.ckpt_path, data)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
     except FloatingPointError as error:
@@ -68,9 +70,6 @@ def run(cfg: DictConfig) -> float | None:
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
     trainer.loggers = []  # the curves end with the training
-    # Told of a checkpoint, they would bring back the weights that were not averaged.
-    kept = [c for c in _callbacks(trainer) if not isinstance(c, WeightAveraging)]
-    _callbacks(trainer)[:] = kept
     outcome = describe(cfg) | {
         "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
         "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
@@ -172,14 +171,11 @@ def quieten() -> None:
         "Experiment logs directory",  # the run's own folder
         "The '.*_dataloader' does not have many workers",  # tokenised text needs none
         "`isinstance\\(treespec, LeafSpec\\)",  # between lightning and torch
+        "You defined a `validation_step` but have no",  # auxiliary models need none
         "The number of training batches",  # fewer than log_every_n_steps
         "The dirpath has changed",  # a resumed run keeps its best checkpoint in its own folder
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
-    return trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _metrics(logged: list[Any]) -> dict[str, float]:

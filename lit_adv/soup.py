@@ -1,5 +1,6 @@
 """Model soups: Wortsman et al., ICML 2022, arXiv:2203.05482."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -41,8 +42,10 @@ def greedy(
         The soup, the places of its members in the order they joined, and every member's own score.
     """
     scores = [score(member) for member in members]
-    order = sorted(range(len(members)), key=lambda i: -scores[i])
-    kept, best = order[:1], scores[order[0]]
+    # A member without a score, NaN, would leave the others unsorted.
+    known = [float("-inf") if math.isnan(score) else score for score in scores]
+    order = sorted(range(len(members)), key=lambda i: -known[i])
+    kept, best = order[:1], known[order[0]]
     for i in order[1:]:
         with_it = score(average([members[j] for j in [*kept, i]]))
         if with_it >= best:

@@ -1,1 +1,1 @@
-"""What watches a training: measures, draws; never touches gradients or weights."""
+"""What watches a training: measures, draws, averages; training itself goes on as without it."""

@@ -3,12 +3,13 @@
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_adv.callbacks.averaging import Averaging
 from lit_adv.ranges import whole
 
 
-class StochasticWeightAveraging(WeightAveraging):
+class StochasticWeightAveraging(Averaging):
     """The plain mean of the weights at every n-th optimizer step of the last part of training.
 
     Validation, checkpoints and the end of training see the mean; before it begins, the weights
@@ -27,7 +28,7 @@ class StochasticWeightAveraging(WeightAveraging):
     def __init__(
         self, start: float = 0.5, every_n_steps: int = 1, device: str | None = None
     ) -> None:
-        super().__init__(device)
+        super().__init__(lambda count: 1 / (int(count) + 1), device)
         if not 0 <= start < 1:
             raise ValueError(f"callbacks: start={start}: a share of the steps, in [0, 1)")
         self.start = start
@@ -36,14 +37,15 @@ class StochasticWeightAveraging(WeightAveraging):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         steps = getattr(pl_module, "total_steps", None) or trainer.estimated_stepping_batches
-        self._first = round(self.start * steps)
+        self._first = int(self.start * steps)  # below all steps, so that there is a mean
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         since = -1 if step_idx is None else step_idx - self._first
         return since >= 0 and since % self.every_n_steps == 0
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._follow(pl_module)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._follow(pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_save_checkpoint(

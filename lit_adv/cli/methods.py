@@ -31,10 +31,10 @@ def show() -> None:
 
     found = methods()
     table = Table(title="python train.py method=NAME", title_justify="left")
-    table.add_column(HEADER[0])
+    table.add_column(HEADER[0], min_width=max(len(m.name) for m in found))
     table.add_column(HEADER[2], no_wrap=True)
     for name in HEADER[3:]:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for method in found:
         name, what, *rest = method.cells
         table.add_row(f"[bold]{name}[/bold]\n{what}", *rest)

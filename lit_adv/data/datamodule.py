@@ -103,7 +103,9 @@ class TextData(L.LightningDataModule):
         if self.unlabelled is None:
             return labelled
         # A longer set of texts without labels is not gone through in one epoch, a shorter repeats.
-        both = {"labelled": labelled, "unlabelled": self._shuffled(self._tokenised["unlabelled"])}
+        # Shuffled by another seed: of two sets of one size the same rows would always meet.
+        others = self._shuffled(self._tokenised["unlabelled"], self._order_seed + 2**32)
+        both = {"labelled": labelled, "unlabelled": others}
         longer = len(both["unlabelled"]) >= len(labelled)
         return CombinedLoader(both, "min_size" if longer else "max_size_cycle")
 
@@ -125,8 +127,9 @@ class TextData(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._in_order(self._tokenised["test"])
 
-    def _shuffled(self, data: Tokenised | Rows) -> DataLoader:
-        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=self._order_seed)
+    def _shuffled(self, data: Tokenised | Rows, seed: int | None = None) -> DataLoader:
+        seed = self._order_seed if seed is None else seed
+        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=seed)
         return self._loader(data, batches)
 
     def _in_order(self, data: Tokenised | Rows) -> DataLoader:

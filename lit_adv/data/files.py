@@ -1,5 +1,6 @@
 """Tables in files: jsonl, json, csv, tsv or parquet, also gzipped."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ def read(file: Path, key: str = "data.path") -> Table:
     kind, options = FORMATS[suffix]
 
     import datasets  # here: half a second that generated data need not pay
-    from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it in one line
     try:
-        table = datasets.load_dataset(kind, data_files=str(file), split="train", **options)
-    except DatasetGenerationError as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
+        name = glob.escape(str(file))
+        table = datasets.load_dataset(kind, data_files=name, split="train", **options)
+    except Exception as error:  # of datasets, pandas, pyarrow, gzip: no two formats fail alike
+        cause = (str(error.__cause__ or error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{key}={file}: cannot be read as {kind}: {cause}") from error
     return table.to_dict()
