@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -98,7 +99,7 @@ class TextData(L.LightningDataModule):
             split = self._read_unlabelled(Path(self.unlabelled))
             self._tokenised["unlabelled"] = self._cached(split, tokenizer, key)
 
-    def train_dataloader(self) -> DataLoader | CombinedLoader:
+    def train_dataloader(self) -> TRAIN_DATALOADERS:
         labelled = self._shuffled(self._tokenised["train"])
         if self.unlabelled is None:
             return labelled
