@@ -98,8 +98,9 @@ def measure(rounds: int, batch: int, tokens: int, count: int) -> dict[str, dict[
         for row in ids
     ]
     data = DataLoader(made, batch_size=None)  # pyright: ignore[reportArgumentType]
+    overrides = runs()
     with initialize_config_dir(str(config.folder()), version_base="1.3"):
-        cfgs = {n: compose("train", [*o, "output_dir=."]) for n, o in runs().items()}
+        cfgs = {n: compose("train", [*o, "output_dir=."]) for n, o in overrides.items()}
     taken: dict[str, list[float]] = {name: [] for name in cfgs}
     passes = {name: build(cfg, deepcopy(task)).cost.relative for name, cfg in cfgs.items()}
     passes |= PIECES

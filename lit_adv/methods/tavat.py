@@ -67,7 +67,9 @@ class TAVAT(FineTuner):
         rows = torch.ones(task.rows, 1, dtype=torch.bool)
         start = ball.sample(rows, task.width, init_size, generator=stream)
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.register_buffer("table", ball.project(start, radius).squeeze(1))  # P
+        # As precise as the words, or a checkpoint in float64 would lose half of it when loaded.
+        precise = start.to(torch.promote_types(next(task.parameters()).dtype, torch.float32))
+        self.register_buffer("table", ball.project(precise, radius).squeeze(1))  # P
 
     @property
     def cost(self) -> Cost:

@@ -53,7 +53,7 @@ def _module(network: nn.Module, descent: Any = None, special: str = "perturb", *
 
 def _table(module: Recorder) -> Tensor:
     assert isinstance(module, Method)
-    return module.table
+    return module.table.clone()
 
 
 def _filled(module: Recorder, size: float = 0.3) -> Recorder:
