@@ -13,7 +13,7 @@ from lit_adv.data.files import read, stem_and_suffix
     "name, content, said",
     [
         ("texts.txt", b"one\n", "unknown format; use one of .jsonl, .json, .csv, .tsv, .parquet"),
-        ("texts.txt.gz", gzip.compress(b"one\n"), "unknown format; use one of .jsonl"),
+        ("texts.txt.gz", gzip.compress(b"one\n", mtime=0), "unknown format; use one of .jsonl"),
         ("texts", b"one\n", "unknown format; use one of .jsonl"),
         ("texts.csv", b"", "the file is empty"),
         ("texts.csv", b"text,label\n", ""),
