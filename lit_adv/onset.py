@@ -27,15 +27,22 @@ class Onset:
         every_n_steps: attack at every n-th step; the others are plain fine-tuning.
         warmup_steps: over so many steps after the start all sizes (radius, step, noise) rise
             linearly to their own; 0 = at once.
+        group: whose options these are, for messages.
 
     Raises:
         ValueError: one of them lies outside its range.
     """
 
-    def __init__(self, start_step: int = 0, every_n_steps: int = 1, warmup_steps: int = 0) -> None:
-        self.start_step = whole(0, "method.start_step", start_step)
-        self.every_n_steps = whole(1, "method.every_n_steps", every_n_steps)
-        self.warmup_steps = whole(0, "method.warmup_steps", warmup_steps)
+    def __init__(
+        self,
+        start_step: int = 0,
+        every_n_steps: int = 1,
+        warmup_steps: int = 0,
+        group: str = "method",
+    ) -> None:
+        self.start_step = whole(0, f"{group}.start_step", start_step)
+        self.every_n_steps = whole(1, f"{group}.every_n_steps", every_n_steps)
+        self.warmup_steps = whole(0, f"{group}.warmup_steps", warmup_steps)
 
     def attacks(self, step: int) -> bool:
         """Whether optimizer step number `step` (from 0) attacks.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lit_adv import foreach
-from lit_adv.ranges import whole
+from lit_adv.onset import Onset
 
 
 class Update:
@@ -67,12 +67,10 @@ class SecondLook(Update):
     """
 
     def __init__(self, start_step: int = 0, every_n_steps: int = 1) -> None:
-        self.start_step = whole(0, "update.start_step", start_step)
-        self.every_n_steps = whole(1, "update.every_n_steps", every_n_steps)
+        self.onset = Onset(start_step, every_n_steps, group="update")
 
     def looks_again(self, step: int) -> bool:
-        since = step - self.start_step
-        return since >= 0 and since % self.every_n_steps == 0
+        return self.onset.attacks(step)
 
     @contextmanager
     def displaced(self, weights: Sequence[Tensor], optimizer: Optimizer) -> Iterator[None]:
