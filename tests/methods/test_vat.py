@@ -1,6 +1,7 @@
 """Virtual adversarial training against power iterations by hand, and units of word vectors."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from testbed import (
     with_spearman,
 )
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.individual import Individual
@@ -355,3 +357,18 @@ def test_in_regression_the_divergence_is_the_squared_difference():
 def test_what_has_no_meaning_is_refused_by_name(option: str, value: float):
     with pytest.raises(ValueError, match=f"method.{option}={value}"):
         VAT(classify(MeanPool()), sgd(), **{option: value})
+
+
+def test_texts_without_labels_cost_one_forward_pass_more():
+    def count(name: str, data: list[Any]) -> int:
+        method = FINETUNE if name == "finetune" else partial(VAT, steps=2)
+        with FlopCounterMode(display=False) as counter:
+            fit(method(classify(bert(layers=2, width=128)), sgd()), data)
+        return counter.get_total_flops()
+
+    (labelled,) = batches()
+    plain = count("finetune", [labelled])
+    both: Any = {**labelled, "unlabelled": labelled}
+    # 3 + steps forward, steps to the input only, 2 full.
+    assert count("vat", [both]) / plain == pytest.approx((5 + 4 + 2) / 3, rel=0.03)
+    assert count("vat", [labelled]) / plain == pytest.approx((4 + 4 + 2) / 3, rel=0.03)
