@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -35,21 +36,22 @@ def diagonal(
         name: torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32))
         for name, w in weights.items()
     }
-    training = [module for module in task.modules() if module.training]
-    task.eval()
     seen = 0
-    try:
-        some = islice(_one_by_one(batches), examples)
-        for example in tqdm(some, "Fisher information", examples, leave=False, disable=None):
+    some = tqdm(
+        islice(_one_by_one(batches), examples),
+        "Fisher information",
+        examples,
+        leave=False,
+        disable=None,
+    )
+    with evaluating(task):
+        for example in some:
             loss = task.losses(task(example), example).sum()
             grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for score, grad in zip(scores.values(), grads, strict=True):
                 if grad is not None:
                     score.addcmul_(grad.to(score.dtype), grad.to(score.dtype))
             seen += 1
-    finally:
-        for module in training:
-            module.training = True
     return {name: score / max(1, seen) for name, score in scores.items()}
 
 

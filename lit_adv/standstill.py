@@ -20,6 +20,18 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module's own mode comes back at its end."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
 def still(weights: Iterable[Tensor]) -> Iterator[None]:
     """These weights need no gradient inside the block."""
     trained = [weight for weight in weights if weight.requires_grad]

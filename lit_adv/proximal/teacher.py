@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lit_adv import foreach
+from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -27,13 +28,8 @@ class Teacher:
         """Predictions under the reference weights, in evaluation mode, without a graph."""
         live = dict(task.named_parameters())
         weights = {name: weight.to(live[name].dtype) for name, weight in self.weights.items()}
-        training = [module for module in task.modules() if module.training]
-        task.eval()
-        try:
+        with evaluating(task):
             return functional_call(task, weights, (batch,))
-        finally:
-            for module in training:
-                module.training = True
 
     @torch.no_grad()
     def follow(self, task: Task, keep: float) -> None:

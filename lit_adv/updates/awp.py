@@ -56,10 +56,8 @@ class AWP(SecondLook):
             if weight.ndim < 2:
                 continue
             size, relative = foreach.norm([weight]), self.step_size
-            if self.bound == "tensor":
-                relative = min(
-                    self.step_size, self.radius
-                )  # one step: the projection is its length
+            if self.bound == "tensor":  # the projection of the one step is its length
+                relative = min(self.step_size, self.radius)
             step = grad * (size * over(relative, foreach.norm([grad]))).to(grad.dtype)
             if self.bound == "weight":
                 box = self.radius * weight.abs()

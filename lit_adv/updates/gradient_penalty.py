@@ -12,7 +12,7 @@ from lit_adv import foreach
 from lit_adv.functional.precision import at_least_float32
 from lit_adv.layers import twice_differentiable
 from lit_adv.ranges import at_least, one_of
-from lit_adv.updates.update import SecondLook, over
+from lit_adv.updates.update import SecondLook, over, shift
 
 
 class GradientPenalty(SecondLook):
@@ -87,9 +87,7 @@ class GradientPenalty(SecondLook):
                 weight.grad = grad
 
     def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
-        scale = over(self.radius, norm)
-        for weight, grad in zip(weights, grads, strict=True):
-            weight.addcmul_(grad, scale.to(grad.dtype))
+        shift(weights, grads, over(self.radius, norm))
 
     def forward(self) -> AbstractContextManager[Any]:
         return twice_differentiable() if self.form == "exact" else nullcontext()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lit_adv.ranges import at_least
-from lit_adv.updates.update import SecondLook, over
+from lit_adv.updates.update import SecondLook, over, shift
 
 
 class SAM(SecondLook):
@@ -37,6 +37,4 @@ class SAM(SecondLook):
         self.radius = at_least(0, "update.radius", radius)
 
     def move(self, weights: Sequence[Tensor], grads: Sequence[Tensor], norm: Tensor) -> None:
-        scale = over(self.radius, norm)  # rho / ||g||
-        for weight, grad in zip(weights, grads, strict=True):
-            weight.addcmul_(grad, scale.to(grad.dtype))  # theta + eps
+        shift(weights, grads, over(self.radius, norm))  # theta + rho * g / ||g||

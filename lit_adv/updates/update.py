@@ -104,6 +104,12 @@ class SecondLook(Update):
         raise NotImplementedError
 
 
+def shift(weights: Sequence[Tensor], grads: Sequence[Tensor], scale: Tensor) -> None:
+    """`theta <- theta + scale * g`, in place."""
+    for weight, grad in zip(weights, grads, strict=True):
+        weight.addcmul_(grad, scale.to(grad.dtype))
+
+
 def over(size: float, norm: Tensor) -> Tensor:
     """`size / norm`, and 0 where there is nothing to divide by."""
     usable = (norm > 0) & norm.isfinite()
