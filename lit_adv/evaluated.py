@@ -37,5 +37,5 @@ class Evaluated(L.LightningModule):
         logits = self.task(batch)
         losses = self.task.losses(logits, batch)
         metrics.update(logits.float(), batch["labels"])
-        self.log(name, losses.mean(), batch_size=len(losses), prog_bar=True)
+        self.log(name, losses.mean(), batch_size=len(losses), prog_bar=True, sync_dist=True)
         self.log_dict(metrics)

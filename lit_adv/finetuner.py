@@ -89,8 +89,8 @@ class FineTuner(Perturbing):
         """
         with standstill.frozen(self.task):
             logits = self.logits(batch, delta.requires_grad_())
-        values = self.task.losses(logits, batch) if objective is None else objective(logits)
-        return torch.autograd.grad(values.sum(), delta)[0]
+            values = self.task.losses(logits, batch) if objective is None else objective(logits)
+            return torch.autograd.grad(values.sum(), delta)[0]
 
     @contextmanager
     def one_batch(self):
@@ -190,5 +190,5 @@ class FineTuner(Perturbing):
         if delta is not None:
             self.report(ball.lengths(delta))
 
-        self.window.conclude(losses, share, penalty, batch)
+        self.window.conclude(losses, share, penalty, batch, self.completes)
         self.finish(counted=counted)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lit_adv import processes
 from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Batch, Task
 
@@ -21,13 +22,13 @@ def diagonal(
 
     The square of a batch's mean gradient would be another quantity: the gradients of its examples
     cancel out. So the examples pass one by one, without their padding. Dropout is off and
-    gradients in `.grad` stay as they are.
+    gradients in `.grad` stay as they are. Several processes score the examples of each.
 
     Args:
         task: the network and its losses.
         weights: the weights to score, by name.
-        batches: training batches.
-        examples: no more than so many examples; None = all.
+        batches: training batches of this process.
+        examples: no more than so many examples, of all processes; None = all.
 
     Returns:
         The scores, by name, each of its weight's shape.
@@ -36,14 +37,16 @@ def diagonal(
         name: torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32))
         for name, w in weights.items()
     }
-    seen = 0
+    rank, count = processes.rank(), processes.count()
+    part = None if examples is None else -(-(examples - rank) // count)
     some = tqdm(
-        islice(_one_by_one(batches), examples),
+        islice(_one_by_one(batches), part),
         "Fisher information",
-        examples,
+        part,
         leave=False,
-        disable=None,
+        disable=True if rank else None,
     )
+    seen = next(iter(scores.values())).new_zeros(())
     with evaluating(task):
         for example in some:
             loss = task.losses(task(example), example).sum()
@@ -52,7 +55,8 @@ def diagonal(
                 if grad is not None:
                     score.addcmul_(grad.to(score.dtype), grad.to(score.dtype))
             seen += 1
-    return {name: score / max(1, seen) for name, score in scores.items()}
+    processes.add_up(seen)
+    return {name: processes.add_up(score) / seen.clamp(min=1) for name, score in scores.items()}
 
 
 def _one_by_one(batches: Iterable[Batch]) -> Iterable[Batch]:

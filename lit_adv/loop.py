@@ -6,24 +6,20 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_adv import mixes, standstill
+from lit_adv import mixes, parallel, processes, standstill
 from lit_adv.descent import Descent
 from lit_adv.finite import FirstNonFinite
-from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
-from lit_adv.masks.mask import Mask
-from lit_adv.proximal.proximal import Proximal
 from lit_adv.random_state import RandomState
-from lit_adv.scheduled import Scheduled
+from lit_adv.resumable import Resumable
 from lit_adv.tasks.task import Batch, Task
 from lit_adv.window import Window
 
 
-class Loop(Scheduled):
+class Loop(Resumable):
     """Effective batches, their looks and steps, and checkpoints: no word of perturbations.
 
     Args:
@@ -38,6 +34,9 @@ class Loop(Scheduled):
     passes: ClassVar[Literal["one", "several", "own steps"]] = "several"
     """How often a step passes over a batch; `own steps`: the method steps the optimizer itself."""
 
+    differentiates_twice: ClassVar[bool] = False
+    """Whether the method descends a gradient of the network, which is differentiated once more."""
+
     unlabelled: ClassVar[bool] = False
     """Whether the method uses texts without labels, `batch["unlabelled"]`."""
 
@@ -46,9 +45,11 @@ class Loop(Scheduled):
         self.automatic_optimization = False
         self._check_level()
         mixes.check(type(self), self.descent)
+        mixes.check_compiled(type(self), self.descent, task.network)
 
         self.training_weights: list[nn.Parameter] = []
         """What the optimizer steps: the network's, and a method's own."""
+        self._own_weights: list[nn.Parameter] = []
         self.again = False
         """Whether this is the second look of an update at the effective batch."""
         self._rehearsal: list[tuple[Batch, int, RandomState]] = []
@@ -65,11 +66,35 @@ class Loop(Scheduled):
             size = int(min(self.descent.accumulate_grad_batches, left))
             size = len(self._rehearsal) if self.again else size
             update, weights = self.descent.update, self.training_weights
-            backward = update.backward(self.manual_backward, weights)
+            backward = update.backward(self._backward, weights)
             first_of_two = self.looks_again and not self.again
             flood = NoFlood() if first_of_two and update.seeks_worst else self.descent.flood
             self._window = Window(size, flood, weights, backward)
         return self._window
+
+    @property
+    def completes(self) -> bool:
+        """Whether the batch at hand is the last one of its effective batch."""
+        position = self.window.position + 1
+        if self.again:
+            return position == len(self._rehearsal)
+        # Data without a length say only at their last batch that it is the last.
+        return position == self.descent.accumulate_grad_batches or self._ends_epoch
+
+    @property
+    def _ends_epoch(self) -> bool:
+        done = self.trainer.fit_loop.batch_idx + 1
+        return self.trainer.is_last_batch or done == self.trainer.num_training_batches
+
+    def _backward(self, number: Tensor | None, *, last: bool = False, **options: bool) -> None:
+        if last and number is not None and self._own_weights:
+            # A method's own weights may take no part in a step; reductions wait for all of them.
+            number = number + 0 * torch.stack([w.sum() for w in self._own_weights]).sum()
+        parallel.backward(self, self.training_weights, number, last=last, **options)
+
+    @property
+    def open_batches(self) -> int:
+        return 0 if self._window is None else self._window.position
 
     @property
     def under_way(self) -> bool:
@@ -79,7 +104,7 @@ class Loop(Scheduled):
     @property
     def looks_again(self) -> bool:
         """Whether the update looks twice at this effective batch."""
-        return self.descent.update.looks_again(self.trainer.global_step)
+        return self.descent.update.looks_again(self.steps_taken)
 
     def note(self, name: str, value: Tensor) -> None:
         """Log what one pass says of itself; a second look is not logged."""
@@ -108,17 +133,11 @@ class Loop(Scheduled):
             self._look_again(optimizer.optimizer)
         else:
             self._note_flood(window)
-        with update.stepping(optimizer.optimizer, self.trainer.global_step):
-            if counted:
-                optimizer.step()  # masks and clips in on_before_optimizer_step
-            else:
-                self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-        # Autocast may keep half-precision copies of the weights as they were before the step.
-        torch.clear_autocast_cache()
-        optimizer.zero_grad()
-        if counted:
-            self.schedule("step", self.trainer.global_step)
-            self.descent.proximal.follow(self.task, self.trainer.global_step, self._total_steps)
+        with update.stepping(optimizer.optimizer, self.steps_taken):
+            taken = self.take_step(counted=counted)  # masks and clips in on_before_optimizer_step
+        if counted and taken:
+            self.schedule("step", self.steps_taken)
+            self.descent.proximal.follow(self.task, self.steps_taken, self.total_steps)
 
     def _look_again(self, optimizer: Optimizer) -> None:
         """Pass over the effective batch once more, at the weights where the update puts them."""
@@ -145,6 +164,9 @@ class Loop(Scheduled):
         return []
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if self._window is None:
+            self.remember_beginning()
         if self.looks_again:
             self._rehearsal.append((batch, batch_idx, RandomState(self.device, *self.streams)))
 
@@ -154,7 +176,7 @@ class Loop(Scheduled):
 
     def _mask_and_clip(self, optimizer: Optimizer) -> None:
         if self.descent.mask.acts:
-            self.note("mask/share", self.descent.mask.apply(self.task, self.trainer.global_step))
+            self.note("mask/share", self.descent.mask.apply(self.task, self.steps_taken))
         if self.descent.gradient_clip_val is not None:
             self.clip_gradients(
                 optimizer,
@@ -168,13 +190,14 @@ class Loop(Scheduled):
 
     # ---- before, between and after ---------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            parallel.check(self.trainer.strategy)
+            mixes.check_precision(self.descent, str(self.trainer.precision))
+            mixes.check_processes(self.descent, self.trainer.world_size)
+
     def on_fit_start(self) -> None:
-        if self.trainer.world_size > 1:
-            # The flood's slope and the mean of uneven batches would be those of each process alone.
-            raise ValueError(
-                f"trainer.devices: {self.trainer.world_size} processes are not supported yet; set 1"
-            )
-        mixes.check_precision(self.descent, str(self.trainer.precision))
         self._finite = FirstNonFinite(self.device)
         self._window, self._rehearsal = None, []
         self.zero_grad()  # a training broken off may have left the gradient of half a window
@@ -182,8 +205,11 @@ class Loop(Scheduled):
             self.descent.proximal.begin(self.task)
 
     def on_train_start(self) -> None:
+        parallel.check_data(self.trainer.num_training_batches)
         self._find_training_weights()  # an epoch that is resumed is not started again
         self.descent.mask.begin(self.task, self._training_batches)
+        if processes.count() > 1 and not self.resumes:
+            parallel.part_streams()
 
     def on_train_epoch_start(self) -> None:
         self._find_training_weights()
@@ -191,6 +217,8 @@ class Loop(Scheduled):
     def _find_training_weights(self) -> None:
         # Once per epoch: callbacks may thaw weights between epochs, methods still some in a step.
         self.training_weights = [weight for weight in self.parameters() if weight.requires_grad]
+        task = {id(weight) for weight in self.task.parameters()}
+        self._own_weights = [weight for weight in self.training_weights if id(weight) not in task]
 
     def _training_batches(self) -> Iterator[Batch]:
         """One pass over the training set that leaves the random streams as they are."""
@@ -210,34 +238,12 @@ class Loop(Scheduled):
         if every and batch_idx % every == 0:
             self._check_finite()
 
-    def on_validation_model_zero_grad(self) -> None:
-        # Lightning does not know of windows: an open one keeps its gradient over a validation.
-        if self._window is None:
-            super().on_validation_model_zero_grad()
-
     def on_validation_start(self) -> None:
         self._check_finite()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
-        pieces = {name: piece.state_dict() for name, piece in self._pieces.items()}
-        random = {"random": RandomState(self.device).state_dict()}
-        checkpoint["lit_adv"] = {"method": type(self).__name__, **pieces, **random}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        random, trainer = checkpoint["lit_adv"].get("random"), self._trainer
-        if trainer is not None and trainer.state.fn != TrainerFn.FITTING:
-            return  # evaluation needs the weights only
-        for name, piece in self._pieces.items():
-            piece.load_state_dict(checkpoint["lit_adv"].get(name, {}))
-        if random is not None and trainer is not None:
-            # Now, not at the start of training: between the two the data loader draws its seed.
-            RandomState.of(random, trainer.strategy.root_device).rewind()
-
-    @property
-    def _pieces(self) -> dict[str, Flood | Proximal | Mask]:
-        descent = self.descent
-        return {"flood": descent.flood, "proximal": descent.proximal, "mask": descent.mask}
+        super().on_save_checkpoint(checkpoint)
 
     def _check_finite(self) -> None:
         self._finite.check(self.trainer.num_training_batches, self.descent.accumulate_grad_batches)

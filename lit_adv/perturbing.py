@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lit_adv import processes
 from lit_adv.descent import Descent
 from lit_adv.functional import ball
 from lit_adv.functional.precision import at_least_float32
@@ -46,14 +47,14 @@ class Perturbing(Loop):
     @property
     def attacks(self) -> bool:
         """Whether this optimizer step attacks; else it is plain fine-tuning."""
-        return self.onset.attacks(self.trainer.global_step)
+        return self.onset.attacks(self.steps_taken)
 
     @property
     def strength(self) -> float:
         """Share of all sizes at this optimizer step, below 1 during the warm-up."""
         if not self.onset.warmup_steps:
             return 1.0
-        return self.onset.strength(self.trainer.global_step)
+        return self.onset.strength(self.steps_taken)
 
     def zeros(self, batch: Batch) -> Tensor:
         """The perturbation that perturbs nothing, [batch, tokens, width]."""
@@ -116,7 +117,9 @@ class Perturbing(Loop):
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         if self._meant and not self._alive:
-            if self._moved is None or not self._moved > 0:
+            none = torch.zeros((), device=self.device)
+            moved = processes.largest(none if self._moved is None else self._moved.float())
+            if not moved > 0:
                 raise ValueError(
                     f"method={type(self).__name__}: nothing was perturbed in the first epoch that "
                     f"attacks, although sizes above 0 were asked for: {self.inert}"
@@ -139,13 +142,12 @@ class Perturbing(Loop):
                 self._noise.set_state(saved)
         return self._noise
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["lit_adv"]["noise"] = self.noise.get_state()
+    def process_state(self) -> dict[str, Any]:
+        return {**super().process_state(), "noise": self.noise.get_state()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self._noise, self._noise_state = None, checkpoint["lit_adv"]["noise"]
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        super().load_process_state(state)
+        self._noise, self._noise_state = None, state["noise"]
 
 
 def _times(strength: float, radius: float | None) -> float | None:

@@ -708,7 +708,7 @@ def test_a_checkpoint_holds_weights_reference_and_noise_and_nothing_to_execute(
     state, teacher = checkpoint["lit_adv"], module.descent.proximal.teacher
     assert teacher is not None
     same(state["proximal"]["weights"], teacher.weights)
-    same(state["noise"], module.noise.get_state())
+    same([one["noise"] for one in state["processes"]], [module.noise.get_state()])
     same(dict(checkpoint["state_dict"]), dict(module.state_dict()))
 
 

@@ -13,7 +13,7 @@ from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.flood import Flood
 from lit_adv.flood.individual import Individual
 from lit_adv.flood.none import NoFlood
-from lit_adv.window import Window
+from lit_adv.window import Window, alone
 
 exactly = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=False)
 closely = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-15)
@@ -347,12 +347,13 @@ def test_the_gradient_of_the_input_comes_free_with_a_pass():
 def test_every_gradient_goes_through_the_given_backward():
     """A backward that scales, as for half precision, scales everything alike."""
 
-    def scaled(value: Tensor, retain_graph: bool = False) -> None:
-        (1024 * value).backward(retain_graph=retain_graph)
+    def scaled(number: Tensor | None, *, last: bool = False, retain_graph: bool = False) -> None:
+        if number is not None:
+            (1024 * number).backward(retain_graph=retain_graph)
 
     for flood in (NoFlood(), Fixed(100.0), Individual(1.0)):
         gradients = []
-        for backward in (torch.autograd.backward, scaled):
+        for backward in (alone, scaled):
             model = Model(5)
             window = Window(2, flood, model.weights, backward)
             for rows in (slice(0, 3), slice(3, 5)):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_adv import processes
 from lit_adv.masks.mask import Mask, check_share, chosen
 from lit_adv.tasks.task import Batch, Task
 
@@ -38,7 +39,8 @@ class ChildF(Mask):
         self._stream: torch.Generator | None = None
 
     def begin(self, task: Task, batches: Callable[[], Iterable[Batch]]) -> None:
-        self._seed = torch.initial_seed() if self._saved is None else self._saved
+        seed = torch.initial_seed() if self._saved is None else self._saved
+        self._seed = processes.gather(seed)[0]
         self._saved = None
 
     @torch.no_grad()

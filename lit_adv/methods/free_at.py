@@ -111,11 +111,10 @@ class FreeAT(FineTuner):
         elif self.persist and self._delta is not None:
             self._delta[: len(delta)] = delta.detach()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        if self._delta is not None:
-            checkpoint["lit_adv"]["delta"] = self._delta
+    def process_state(self) -> dict[str, Any]:
+        state = super().process_state()
+        return state if self._delta is None else {**state, "delta": self._delta.cpu()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self._delta = checkpoint["lit_adv"].get("delta")
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        super().load_process_state(state)
+        self._delta = state.get("delta")

@@ -4,7 +4,7 @@ arXiv:1711.09404."""
 import torch
 from typing_extensions import Unpack
 
-from lit_adv import layers
+from lit_adv import attention
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -36,6 +36,8 @@ class InputGradientPenalty(FineTuner):
         ValueError: epsilon is negative.
     """
 
+    differentiates_twice = True
+
     def __init__(
         self,
         task: Task,
@@ -55,7 +57,7 @@ class InputGradientPenalty(FineTuner):
         if not self.attacks:
             return super().training_step(batch, batch_idx)
         delta = self.zeros(batch).requires_grad_()
-        with layers.twice_differentiable():
+        with attention.twice_differentiable():
             logits = self.logits(batch, delta)
         losses = self.task.losses(logits, batch)
         (grad,) = torch.autograd.grad(losses.sum(), delta, create_graph=True)  # grad_e l

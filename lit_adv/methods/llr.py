@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lit_adv import layers
+from lit_adv import attention
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -40,6 +40,8 @@ class LLR(FineTuner):
         ValueError: one of the arguments lies outside its range.
     """
 
+    differentiates_twice = True
+
     def __init__(
         self,
         task: Task,
@@ -70,7 +72,7 @@ class LLR(FineTuner):
             return super().training_step(batch, batch_idx)
         origin = self.zeros(batch).requires_grad_()
         # Fused attention draws other dropout masks: all passes, or the gap would measure these.
-        with self.one_batch(), layers.twice_differentiable():
+        with self.one_batch(), attention.twice_differentiable():
             clean = self.logits(batch, origin)
             losses = self.task.losses(clean, batch)  # l(e)
             (slope,) = torch.autograd.grad(losses.sum(), origin, create_graph=True)  # grad l(e)
@@ -86,7 +88,7 @@ class LLR(FineTuner):
             self.note("loss/clean", losses.mean())
             self.note("loss/adversarial", adversarial.mean())
             penalty = self.weight * gap + self.slope_weight * linear.abs()
-            return self.descend(batch, losses, penalty=penalty, clean=clean, delta=delta)
+        return self.descend(batch, losses, penalty=penalty, clean=clean, delta=delta)
 
     def gap_ascent(self, batch: Batch, delta: Tensor, clean: Tensor, slope: Tensor) -> Tensor:
         """Gradient of the gap with respect to delta."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lit_adv import processes
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -70,6 +71,8 @@ class TAVAT(FineTuner):
         # As precise as the words, or a checkpoint in float64 would lose half of it when loaded.
         precise = start.to(torch.promote_types(next(task.parameters()).dtype, torch.float32))
         self.register_buffer("table", ball.project(precise, radius).squeeze(1))  # P
+        # Every process writes the same rows: P need not be sent round before each batch.
+        self._ddp_params_and_buffers_to_ignore = ["table"]
 
     @property
     def cost(self) -> Cost:
@@ -100,6 +103,10 @@ class TAVAT(FineTuner):
         super().on_fit_start()
         self._kept = []  # of a training broken off
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        processes.of_first(self.table)
+
     def rows(self, batch: Batch, mask: Tensor) -> Tensor:
         """`P[x]`, zero where nothing may be perturbed, [batch, tokens, width]."""
         return torch.where(mask.unsqueeze(-1), self.table[batch["input_ids"]], 0)
@@ -125,12 +132,14 @@ class TAVAT(FineTuner):
     def write(self) -> None:
         """`P[word] <-` mean of eta over the word's positions, inside the ball of the radius.
 
-        At the end of the effective batch: all its parts and looks have read the same P.
+        At the end of the effective batch: all its parts and looks, in all processes, have read the
+        same P. With several processes the host waits here for the sizes of the others' batches.
         """
         if self.under_way:
             return
         words, real, eta = (
-            torch.cat(parts).unsqueeze(0) for parts in zip(*self._kept, strict=True)
+            processes.concatenate(torch.cat(parts)).unsqueeze(0)
+            for parts in zip(*self._kept, strict=True)
         )
         self._kept = []
         sums, count = tables.sum_by_word(eta, words, real)
@@ -138,9 +147,9 @@ class TAVAT(FineTuner):
         mean = torch.where(real.unsqueeze(-1), mean.to(self.table.dtype), self.table[words])
         # Of the positions of one word all write the same; padding writes what a real one does, or
         # it could undo it where its id is a word's too.
-        some = real.int().argmax()
-        words = torch.where(real, words, words[:, some])
-        self.table[words] = torch.where(real.unsqueeze(-1), mean, mean[:, some])
+        some = real.int().argmax(1)
+        words = torch.where(real, words, words.index_select(1, some))
+        self.table[words] = torch.where(real.unsqueeze(-1), mean, mean.index_select(1, some))
 
 
 def rescaled(eta: Tensor) -> Tensor:

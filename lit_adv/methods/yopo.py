@@ -122,9 +122,9 @@ class YOPO(FineTuner):
         """A full pass that trains nothing: p, and the gradient of delta that comes with it."""
         with standstill.frozen(self.task), layers.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
-        answer = _tensor(outputs[0])
-        answer = self.dependent(answer if answer.requires_grad else None)
-        p, grad = torch.autograd.grad(losses.sum(), [answer, delta])
+            answer = _tensor(outputs[0])
+            answer = self.dependent(answer if answer.requires_grad else None)
+            p, grad = torch.autograd.grad(losses.sum(), [answer, delta])
         return p, grad
 
     def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ class YOPO(FineTuner):
             if step:
                 with standstill.frozen(self.task):
                     answer = self.f0(batch, delta.requires_grad_())
-                (grad,) = torch.autograd.grad(_product(p, answer), delta)
+                    (grad,) = torch.autograd.grad(_product(p, answer), delta)
             delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
         return delta
 
@@ -166,7 +166,7 @@ class YOPO(FineTuner):
         """Add the gradient of `<p, f0(e + delta)>` to the weights of f0."""
         with standstill.statistics_kept(self.task):
             answer = self.f0(batch, delta)
-        _product(p, answer).backward()  # p knows shares and loss scale
+            _product(p, answer).backward()  # p knows shares and loss scale
 
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
         """What the first layers answer; the others do not run."""

@@ -1,6 +1,6 @@
 """Penalising the gradient's norm: Zhao, Zhang, Hu, ICML 2022, arXiv:2202.03599."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_adv import foreach
+from lit_adv import attention, foreach
 from lit_adv.functional.precision import at_least_float32
-from lit_adv.layers import twice_differentiable
 from lit_adv.ranges import at_least, one_of
 from lit_adv.updates.update import SecondLook, over, shift
+from lit_adv.window import Backward
 
 
 class GradientPenalty(SecondLook):
@@ -68,7 +68,7 @@ class GradientPenalty(SecondLook):
 
     @contextmanager
     def displaced(self, weights: Sequence[Tensor], optimizer: Optimizer) -> Iterator[None]:
-        before = {weight: weight.grad for weight in weights if weight.grad is not None}
+        before = {w: _own(w.grad) for w in weights if w.grad is not None}
         norm = foreach.norm(list(before.values()))
         with super().displaced(weights, optimizer):
             yield
@@ -90,22 +90,26 @@ class GradientPenalty(SecondLook):
         shift(weights, grads, over(self.radius, norm))
 
     def forward(self) -> AbstractContextManager[Any]:
-        return twice_differentiable() if self.form == "exact" else nullcontext()
+        return attention.twice_differentiable() if self.form == "exact" else nullcontext()
 
-    def backward(
-        self, backward: Callable[..., None], weights: Sequence[Tensor]
-    ) -> Callable[..., None]:
+    def backward(self, backward: Backward, weights: Sequence[Tensor]) -> Backward:
         if self.form == "difference":
             return backward
 
-        def penalised(loss: Tensor, **_: bool) -> None:
-            found = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+        def penalised(number: Tensor | None, **options: bool) -> None:
+            assert number is not None, "methods of one pass leave it to the end"
+            found = torch.autograd.grad(number, weights, create_graph=True, allow_unused=True)
             squares = [at_least_float32(g).square().sum() for g in found if g is not None]
             square = torch.stack(squares).sum()
             if self.of == "square":
                 penalty = self.weight / 2 * square
             else:  # the root has no derivative at zero
                 penalty = self.weight * torch.where(square > 0, square, 1).sqrt() * (square > 0)
-            backward(loss + penalty)
+            backward(number + penalty, **options)
 
         return penalised
+
+
+def _own(grad: Tensor) -> Tensor:
+    # One that is part of a bucket of gradients of all processes is overwritten by the next.
+    return grad.clone() if grad._is_view() else grad

@@ -1,6 +1,6 @@
 """Update: how often an effective batch is looked at, and where from, before the weights step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from lit_adv import foreach
 from lit_adv.onset import Onset
+from lit_adv.window import Backward
 
 
 class Update:
@@ -46,9 +47,7 @@ class Update:
         """Around every forward pass."""
         return nullcontext()
 
-    def backward(
-        self, backward: Callable[..., None], weights: Sequence[Tensor]
-    ) -> Callable[..., None]:
+    def backward(self, backward: Backward, weights: Sequence[Tensor]) -> Backward:
         """What is called with the scalar to differentiate."""
         return backward
 

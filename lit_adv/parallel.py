@@ -1,0 +1,87 @@
+"""Parallel: which strategies these modules train under, and one gradient reduction per step."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ParallelStrategy, Strategy
+from torch import Tensor
+
+from lit_adv import processes
+
+
+def check(strategy: Strategy) -> None:
+    """Refuse strategies that take the optimizer step or the backward pass out of our hands.
+
+    Raises:
+        ValueError: it is one of these; the line says which to take instead.
+    """
+    if isinstance(strategy, FSDPStrategy | DeepSpeedStrategy):
+        kind = "fsdp" if isinstance(strategy, FSDPStrategy) else "deepspeed"
+        raise ValueError(
+            f"trainer.strategy={kind}: steps and reduces gradients by itself, which Lightning does "
+            "not let manual optimisation do; take trainer=fsdp2 (ModelParallelStrategy), or ddp "
+            "where the model fits on one device"
+        )
+
+
+def check_data(batches: float) -> None:
+    """Refuse processes that would wait for each other for ever.
+
+    Raises:
+        ValueError: they have different numbers of batches per epoch.
+    """
+    counts = processes.gather(batches)
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"train_dataloader: the processes have {', '.join(map(str, counts))} batches per "
+            "epoch, and would wait for each other for ever; give all as many, as a "
+            "DistributedSampler does"
+        )
+
+
+def part_streams() -> None:
+    """Each process draws dropout masks of its own; the first one's are those of a single process.
+
+    Lightning seeds all alike, so that examples at the same place in their batches would always have
+    the same mask.
+    """
+    torch.manual_seed((torch.initial_seed() + 0x9E3779B97F4A7C15 * processes.rank()) % 2**63)
+
+
+def backward(
+    module: L.LightningModule,
+    weights: Sequence[Tensor],
+    number: Tensor | None,
+    *,
+    last: bool = False,
+    retain_graph: bool = False,
+) -> None:
+    """Add this number's gradient to the weights' `.grad`; the last pass of a window reduces it.
+
+    Args:
+        module: whose trainer it is.
+        weights: all that train.
+        number: to be differentiated; None = all has been before.
+        last: whether this completes the effective batch. The reduction goes on beside the pass.
+        retain_graph: whether the graph is needed again.
+    """
+    strategy = module.trainer.strategy
+    parallel = strategy if isinstance(strategy, ParallelStrategy) else None
+    if number is not None:
+        alone = parallel is None or last
+        with nullcontext() if alone else parallel.block_backward_sync():
+            module.manual_backward(number, retain_graph=retain_graph)
+    elif parallel is not None and last:
+        _reduce(parallel, weights)
+
+
+def _reduce(strategy: Strategy, weights: Sequence[Tensor]) -> None:
+    """A backward pass of zeros, which reduces what has been gathered before."""
+    without = [weight for weight in weights if weight.grad is None]
+    zeros = [weight.new_zeros(()).expand_as(weight) for weight in weights]
+    strategy.pre_backward(weights[0])
+    torch.autograd.backward(weights, zeros)
+    for weight in without:
+        weight.grad = None

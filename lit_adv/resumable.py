@@ -1,0 +1,109 @@
+"""Resumable: checkpoints from which a training goes on as if it had not been interrupted."""
+
+from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lit_adv import processes
+from lit_adv.descent import Descent
+from lit_adv.flood.flood import Flood
+from lit_adv.masks.mask import Mask
+from lit_adv.proximal.proximal import Proximal
+from lit_adv.random_state import RandomState
+from lit_adv.scheduled import Scheduled
+from lit_adv.tasks.task import Task
+
+
+class Resumable(Scheduled):
+    """Saves what every process needs to go on to the last bit, wherever the training stops.
+
+    Weights move at the ends of effective batches only. A checkpoint within one therefore is that of
+    its beginning: counters and random streams are set back, and its batches are passed over again.
+    Random streams differ between processes; each gets its own back, if there are as many.
+    """
+
+    def __init__(self, task: Task, descent: Descent | None = None) -> None:
+        super().__init__(task, descent)
+        self.resumes = False
+        """Whether the first batch after a checkpoint is still to come."""
+        self._streams: RandomState | None = None  # from a checkpoint within an epoch
+        self._beginning: dict[str, Any] = {}  # of the effective batch at hand
+
+    @property
+    def open_batches(self) -> int:
+        """Batches of an effective batch that is not whole yet."""
+        return 0
+
+    def process_state(self) -> dict[str, Any]:
+        """What a process has for itself: random streams, and whatever a method adds."""
+        return {"random": RandomState(self.device).state_dict()}
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Take over what a process had for itself, but for PyTorch's random stream."""
+
+    def remember_beginning(self) -> None:
+        """Note the state of the process where an effective batch of several batches begins."""
+        if self.descent.accumulate_grad_batches > 1:
+            self._beginning = self.process_state()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        opened, loops = self.open_batches, checkpoint["loops"]["fit_loop"]
+        progress = loops["epoch_loop.batch_progress"]
+        checkpoint["lit_adv"] = {
+            "method": type(self).__name__,
+            **{name: piece.state_dict() for name, piece in self._pieces.items()},
+            "skipped_steps": self.skipped_steps,
+            "within_epoch": not progress["is_last_batch"],
+            "processes": processes.gather(self._beginning if opened else self.process_state()),
+        }
+        if opened:
+            rewind(progress, opened)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn != TrainerFn.FITTING:
+            return  # evaluation needs the weights only
+        if "lit_adv" not in checkpoint:
+            raise ValueError("ckpt_path: a checkpoint of something else than lit_adv")
+        saved, self.resumes = checkpoint["lit_adv"], True
+        for name, piece in self._pieces.items():
+            piece.load_state_dict(saved[name])
+        self.skipped_steps = saved["skipped_steps"]
+        states = saved["processes"]
+        if trainer is None or len(states) != trainer.world_size:
+            return  # streams of other processes would be none of ours
+        mine = states[trainer.global_rank]
+        self.load_process_state(mine)
+        streams = RandomState.of(mine["random"], trainer.strategy.root_device)
+        # Between epochs now, for the data loader may draw its seed before the next one. Within an
+        # epoch it had drawn it before: only the first batch goes on from there.
+        if saved["within_epoch"]:
+            self._streams = streams
+        else:
+            streams.rewind()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.resumes, self._streams = False, None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if not self.resumes:
+            return
+        if self._streams is not None:
+            self._streams.rewind()
+        self.resumes, self._streams = False, None
+        # Lightning may have counted the interrupted step twice.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
+
+    @property
+    def _pieces(self) -> dict[str, Flood | Proximal | Mask]:
+        descent = self.descent
+        return {"flood": descent.flood, "proximal": descent.proximal, "mask": descent.mask}
+
+
+def rewind(progress: dict[str, Any], batches: int) -> None:
+    """Set Lightning's counters back by so many batches, as if these had never been fetched."""
+    for part in ("total", "current"):
+        done = progress[part]["processed"] - batches
+        for name in ("ready", "started", "processed", "completed"):
+            progress[part][name] = done
