@@ -205,6 +205,7 @@ class Loop(Resumable):
             self.descent.proximal.begin(self.task)
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         parallel.check_data(self.trainer.num_training_batches)
         self._find_training_weights()  # an epoch that is resumed is not started again
         self.descent.mask.begin(self.task, self._training_batches)
@@ -212,6 +213,7 @@ class Loop(Resumable):
             parallel.part_streams()
 
     def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
         self._find_training_weights()
 
     def _find_training_weights(self) -> None:
@@ -234,6 +236,7 @@ class Loop(Resumable):
         self.schedule("epoch", self.current_epoch + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if every and batch_idx % every == 0:
             self._check_finite()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import lightning as L
 import torch
@@ -68,10 +69,10 @@ def backward(
         retain_graph: whether the graph is needed again.
     """
     strategy = module.trainer.strategy
-    parallel = strategy if isinstance(strategy, ParallelStrategy) else None
+    parallel: Any = strategy if isinstance(strategy, ParallelStrategy) else None
     if number is not None:
-        alone = parallel is None or last
-        with nullcontext() if alone else parallel.block_backward_sync():
+        waits = parallel is not None and not last
+        with parallel.block_backward_sync() if waits else nullcontext():
             module.manual_backward(number, retain_graph=retain_graph)
     elif parallel is not None and last:
         _reduce(parallel, weights)

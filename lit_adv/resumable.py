@@ -1,7 +1,10 @@
 """Resumable: checkpoints from which a training goes on as if it had not been interrupted."""
 
+import warnings
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_adv import processes
@@ -27,7 +30,9 @@ class Resumable(Scheduled):
         self.resumes = False
         """Whether the first batch after a checkpoint is still to come."""
         self._streams: RandomState | None = None  # from a checkpoint within an epoch
+        self._before_validation: RandomState | None = None
         self._beginning: dict[str, Any] = {}  # of the effective batch at hand
+        self._loaders: list[Any] = []  # states of data loaders before it
 
     @property
     def open_batches(self) -> int:
@@ -58,6 +63,7 @@ class Resumable(Scheduled):
         }
         if opened:
             rewind(progress, opened)
+            loops["state_dict"]["combined_loader"] = self._loaders
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trainer = self._trainer
@@ -84,7 +90,22 @@ class Resumable(Scheduled):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.resumes, self._streams = False, None
+        self.resumes, self._streams, self._before_validation = False, None, None
+        # It would have us keep a copy of the weights from before each step.
+        warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+
+    def on_train_start(self) -> None:
+        loop = self.trainer.fit_loop
+        if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
+            # Lightning had set up the data before it knew of the checkpoint: for the schedule,
+            # which wants to know the number of steps.
+            streams = RandomState(self.device)
+            loop._load_combined_loader_states()
+            iter(loop._data_fetcher)
+            streams.rewind()
+
+    def on_train_epoch_start(self) -> None:
+        self._note_loaders()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if not self.resumes:
@@ -95,10 +116,36 @@ class Resumable(Scheduled):
         # Lightning may have counted the interrupted step twice.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.open_batches:
+            self._note_loaders()
+        if self.trainer.enable_validation:
+            self._before_validation = RandomState(self.device)
+        # Under manual optimisation Lightning's ModelCheckpoint forgets its train_time_interval.
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None:
+                callback.on_train_batch_end(self.trainer, _AUTOMATIC, outputs, batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        # Whatever a validation has drawn, training goes on as without it, and as after a checkpoint
+        # from before it.
+        if self.trainer.state.fn == TrainerFn.FITTING and self._before_validation is not None:
+            self._before_validation.rewind()
+
+    def _note_loaders(self) -> None:
+        """Where the data loaders stand, those that say, before the next effective batch."""
+        loader = self.trainer.fit_loop._combined_loader
+        if self.descent.accumulate_grad_batches > 1 and loader is not None:
+            self._loaders = loader._state_dicts()
+
     @property
     def _pieces(self) -> dict[str, Flood | Proximal | Mask]:
         descent = self.descent
         return {"flood": descent.flood, "proximal": descent.proximal, "mask": descent.mask}
+
+
+# Of the module, ModelCheckpoint asks only whether it optimises by hand.
+_AUTOMATIC = L.LightningModule()
 
 
 def rewind(progress: dict[str, Any], batches: int) -> None:

@@ -1,7 +1,10 @@
 """One run: compose the parts, train, test the best checkpoint, write the run's folder."""
 
 import logging
+import signal
+import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,22 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from lit_adv import auxiliary, checkpoint, config, curves, results
+from lit_adv import auxiliary, checkpoint, config, curves, ranks, results
+from lit_adv.callbacks.keeper import Keeper
 from lit_adv.callbacks.stopwatch import Stopwatch
+from lit_adv.checkpoint_io import AtomicCheckpointIO
 from lit_adv.data.datamodule import TextData
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
 from lit_adv.models.model import Model
+from lit_adv.ranges import at_least, whole
 from lit_adv.tasks.task import Task
 
 BY_HAND = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
@@ -30,13 +38,23 @@ COSTS = ("loss", "mse", "calibration_error")
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Train and test what a composed configuration describes; returns what a sweep optimises."""
+    """Train and test what a composed configuration describes; returns what a sweep optimises.
+
+    Raises:
+        SystemExit: SIGTERM came; a checkpoint to go on from has been written.
+    """
     config.check(cfg)
     quieten()
     folder = Path(cfg.output_dir)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    if rank_zero_only.rank == 0:
+        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    with ranks.launched(folder / "config.yaml") as trainers:
+        return train(cfg, folder, trainers)
 
+
+def train(cfg: DictConfig, folder: Path, trainers: list[L.Trainer]) -> float | None:
+    """The run itself, in each of its processes; notes the trainers it makes."""
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
     data: TextData = instantiate(cfg.data)
     model: Model = instantiate(cfg.model)(data.splits)
     data.tokenise(model.tokenizer, order_seed=cfg.seed)
@@ -49,20 +67,27 @@ def run(cfg: DictConfig) -> float | None:
         name = type(module).__name__
         raise ValueError(f"data.unlabelled={data.unlabelled}: {name} uses no unlabelled texts")
     monitor = cfg.monitor or task.monitor
-    best, last = keepers(monitor, folder)
+    best, *last = keepers(monitor, folder, cfg.checkpoint)
     stopwatch = Stopwatch()
-    trainer = build_trainer(cfg, [best, last, stopwatch], folder)
+    trainer = build_trainer(cfg, [best, *last, stopwatch], folder)
+    trainers.append(trainer)
     if isinstance(module.descent.flood, Ada):  # last: it takes longer than the training itself
         if cfg.ckpt_path is None:
             auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))
         else:
             auxiliary.check(cfg.ckpt_path, data)
+    kept = folder / "checkpoints" / "last.ckpt"
     try:
         trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt_path)
     except FloatingPointError as error:
-        kept = last.best_model_path
-        remedy = f"; the last good checkpoint is {kept}" if kept else "; there is no checkpoint yet"
-        raise FloatingPointError(f"{error}{remedy}") from error
+        remedy = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
+        raise FloatingPointError(f"{error}; {remedy}") from error
+    except SIGTERMException:
+        if trainer.is_global_zero:
+            step = trainer.global_step
+            print(f"stopped by SIGTERM at step {step}; to go on: ckpt_path={kept}", file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)
+        sys.exit(0)  # or Lightning would kill the first process before it has written all
     finally:
         if trainer.is_global_zero and (folder / "metrics.csv").exists():
             title = results.title(describe(cfg))
@@ -70,13 +95,14 @@ def run(cfg: DictConfig) -> float | None:
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
     trainer.loggers = []  # the curves end with the training
-    outcome = describe(cfg) | {
+    outcome = {
         "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
         "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
         "train": stopwatch.figures(trainer.global_step),
     }
     if trainer.is_global_zero:
         export(model, folder / "export")
+        outcome = describe(cfg) | outcome
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
     split, _, name = (cfg.optimized_metric or monitor).partition("/")
@@ -100,23 +126,27 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
     return module
 
 
-def plain(cfg: DictConfig, data: TextData) -> tuple[FineTune, L.Trainer]:
+def plain(cfg: DictConfig, data: TextData, trainers: list[L.Trainer]) -> tuple[FineTune, L.Trainer]:
     """The same model, optimizer and trainer for plain fine-tuning that leaves no trace."""
     model: Model = instantiate(cfg.model)(data.splits)
     options = {key: cfg.trainer[key] for key in BY_HAND}
     schedule = instantiate(cfg.scheduler)
     descent = Descent(optimizer=instantiate(cfg.optimizer), schedule=schedule, **options)
-    silent = {"logger": False, "enable_checkpointing": False}
+    # In one process: the further ones begin when the levels are there.
+    alone = {"devices": 1, "strategy": "auto"}
+    silent = {**alone, "logger": False, "enable_checkpointing": False}
     trainer = instantiate(_trainer(cfg), **silent, default_root_dir=cfg.output_dir)
     return FineTune(model.task(data.splits), descent), trainer
 
 
 def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) -> L.Trainer:
     """Lightning's Trainer with the callbacks and loggers of the configuration."""
+    options = _trainer(cfg)
     return instantiate(
-        _trainer(cfg),
+        options,
         callbacks=[*callbacks, *(instantiate(node) for node in cfg.callbacks.values())],
         logger=[instantiate(node) for node in cfg.logger.values()],
+        plugins=[AtomicCheckpointIO(), *(options.get("plugins") or [])],
         default_root_dir=str(folder),
     )
 
@@ -126,13 +156,28 @@ def _trainer(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(options)
 
 
-def keepers(monitor: str, folder: Path) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """Keep checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt."""
+def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoint]:
+    """Keep checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt.
+
+    Args:
+        monitor: the metric.
+        folder: of the run.
+        last: `every_n_train_steps` and `every_n_minutes`, when to write the last weights beside the
+            ends of epochs; None = not.
+    """
     mode = "min" if monitor.partition("/")[2] in COSTS else "max"
     options = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
     best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
     # Of its own: save_last of the other writes only when there is a new best.
-    return best, ModelCheckpoint(filename="last", **options)
+    options = {**options, "filename": "last"}
+    kept = [best, Keeper(**options)]
+    if last.every_n_train_steps is not None:
+        steps = whole(1, "checkpoint.every_n_train_steps", last.every_n_train_steps)
+        kept.append(ModelCheckpoint(every_n_train_steps=steps, **options))
+    if last.every_n_minutes is not None:
+        minutes = at_least(0, "checkpoint.every_n_minutes", last.every_n_minutes)
+        kept.append(ModelCheckpoint(train_time_interval=timedelta(minutes=minutes), **options))
+    return kept
 
 
 def describe(cfg: DictConfig) -> dict[str, Any]:
@@ -165,7 +210,8 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
 
 def quieten() -> None:
     """Leave the console to the progress bar, the table, and warnings that a user can act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     disable_progress_bar()  # of saving a model, which takes a moment
     for message in (
         "Experiment logs directory",  # the run's own folder

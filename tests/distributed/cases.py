@@ -198,7 +198,9 @@ class Ends(L.Callback):
 
     def _reduce(self, _: None, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         self._now += bucket.buffer().numel()
-        return allreduce_hook(torch.distributed.group.WORLD, bucket)
+        group = torch.distributed.group.WORLD
+        assert group is not None
+        return allreduce_hook(group, bucket)
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
