@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -13,6 +14,7 @@ from lit_adv import mixes, parallel, processes, standstill
 from lit_adv.descent import Descent
 from lit_adv.finite import FirstNonFinite
 from lit_adv.flood.none import NoFlood
+from lit_adv.interruption import Interruption
 from lit_adv.random_state import RandomState
 from lit_adv.resumable import Resumable
 from lit_adv.tasks.task import Batch, Task
@@ -55,6 +57,7 @@ class Loop(Resumable):
         self._rehearsal: list[tuple[Batch, int, RandomState]] = []
         self._window: Window | None = None
         self._finite = FirstNonFinite()
+        self._interruption: Interruption | None = None
 
     # ---- the step --------------------------------------------------------------------------------
 
@@ -209,8 +212,11 @@ class Loop(Resumable):
         parallel.check_data(self.trainer.num_training_batches)
         self._find_training_weights()  # an epoch that is resumed is not started again
         self.descent.mask.begin(self.task, self._training_batches)
-        if processes.count() > 1 and not self.resumes:
-            parallel.part_streams()
+        self._interruption = None
+        if processes.count() > 1:
+            self._interruption = Interruption()
+            if not self.resumes:
+                parallel.part_streams()
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -240,6 +246,8 @@ class Loop(Resumable):
         every = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
         if every and batch_idx % every == 0:
             self._check_finite()
+        if self._interruption is not None and self._interruption.come():
+            raise SIGTERMException
 
     def on_validation_start(self) -> None:
         self._check_finite()

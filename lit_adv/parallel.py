@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import lightning as L
 import torch
@@ -69,10 +68,9 @@ def backward(
         retain_graph: whether the graph is needed again.
     """
     strategy = module.trainer.strategy
-    parallel: Any = strategy if isinstance(strategy, ParallelStrategy) else None
+    parallel = strategy if isinstance(strategy, ParallelStrategy) else None
     if number is not None:
-        waits = parallel is not None and not last
-        with parallel.block_backward_sync() if waits else nullcontext():
+        with nullcontext() if parallel is None or last else parallel.block_backward_sync():
             module.manual_backward(number, retain_graph=retain_graph)
     elif parallel is not None and last:
         _reduce(parallel, weights)

@@ -46,7 +46,7 @@ def run(cfg: DictConfig) -> float | None:
     config.check(cfg)
     quieten()
     folder = Path(cfg.output_dir)
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     with ranks.launched(folder / "config.yaml") as trainers:
         return train(cfg, folder, trainers)
@@ -126,7 +126,7 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
     return module
 
 
-def plain(cfg: DictConfig, data: TextData, trainers: list[L.Trainer]) -> tuple[FineTune, L.Trainer]:
+def plain(cfg: DictConfig, data: TextData) -> tuple[FineTune, L.Trainer]:
     """The same model, optimizer and trainer for plain fine-tuning that leaves no trace."""
     model: Model = instantiate(cfg.model)(data.splits)
     options = {key: cfg.trainer[key] for key in BY_HAND}
