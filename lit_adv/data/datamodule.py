@@ -1,7 +1,5 @@
 """TextData: from texts and labels to padded batches."""
 
-import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +8,19 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv.data.batches import LengthGroupedBatches
+from lit_adv.data.batches import LengthGroupedBatches, SharedBatches
+from lit_adv.data.cache import Cache
 from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import COLUMNS, Collate, Rows, Tokenised
+from lit_adv.data.tokenised import Collate, Rows, Tokenised
+from lit_adv.data.training_loader import TrainingLoader
 from lit_adv.ranges import whole
-
-FORMAT = 1
-"""Of the cached files; another number where they change."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,23 +90,23 @@ class TextData(L.LightningDataModule):
     def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
         """Tokenise all splits, or take them from the cache; order batches by this seed."""
         self._collate, self._order_seed = Collate(tokenizer), order_seed
-        key = _key(tokenizer)  # before its first use, which writes truncation into its state
-        for name, split in self.splits.items():
-            self._tokenised[name] = self._cached(split, tokenizer, key)
+        splits = dict(self.splits.items())
         if self.unlabelled is not None:
-            split = self._read_unlabelled(Path(self.unlabelled))
-            self._tokenised["unlabelled"] = self._cached(split, tokenizer, key)
+            splits["unlabelled"] = self._read_unlabelled(Path(self.unlabelled))
+        cache = Cache(tokenizer, self.max_length, self.cache)
+        self._tokenised = {name: cache.tokenised(split) for name, split in splits.items()}
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        labelled = self._shuffled(self._tokenised["train"])
+        train = self._tokenised["train"]
+        batches = self._shuffled(train)
+        labelled = self._for_training(train, batches)
         if self.unlabelled is None:
             return labelled
         # A longer set of texts without labels is not gone through in one epoch, a shorter repeats.
         # Shuffled by another seed: of two sets of one size the same rows would always meet.
-        others = self._shuffled(self._tokenised["unlabelled"], self._order_seed + 2**32)
-        both = {"labelled": labelled, "unlabelled": others}
-        longer = len(both["unlabelled"]) >= len(labelled)
-        return CombinedLoader(both, "min_size" if longer else "max_size_cycle")
+        others, seed = self._tokenised["unlabelled"], self._order_seed + 2**32
+        beside = self._for_training(others, self._shuffled(others, seed=seed, count=len(batches)))
+        return CombinedLoader({"labelled": labelled, "unlabelled": beside}, "min_size")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """A batch of both kinds becomes a labelled one with the other inside."""
@@ -120,7 +118,9 @@ class TextData(L.LightningDataModule):
     def some(self, rows: Sequence[int], *, shuffled: bool) -> DataLoader:
         """Batches of these rows of the training split."""
         data = Rows(self._tokenised["train"], np.asarray(rows))
-        return self._shuffled(data) if shuffled else self._in_order(data)
+        if not shuffled:
+            return self._in_order(data)
+        return DataLoader(data, **self._options(self._shuffled(data)))
 
     def val_dataloader(self) -> DataLoader:
         return self._in_order(self._tokenised["validation"])
@@ -128,27 +128,44 @@ class TextData(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._in_order(self._tokenised["test"])
 
-    def _shuffled(self, data: Tokenised | Rows, seed: int | None = None) -> DataLoader:
-        seed = self._order_seed if seed is None else seed
-        batches = LengthGroupedBatches(data.lengths, self.batch_size, seed=seed)
-        return self._loader(data, batches)
-
     def _in_order(self, data: Tokenised | Rows) -> DataLoader:
-        rows = np.argsort(data.lengths, kind="stable")
-        cuts = range(0, len(rows), self.eval_batch_size)
-        return self._loader(data, [rows[cut : cut + self.eval_batch_size].tolist() for cut in cuts])
+        # All rows once and none twice, however many processes: metrics are exact.
+        batches = self._batches(data, self.eval_batch_size, shuffle=False)
+        return DataLoader(data, **self._options(batches))
 
-    def _loader(
-        self, data: Tokenised | Rows, batches: LengthGroupedBatches | list[list[int]]
-    ) -> DataLoader:
-        # As sampler, not as batch sampler: only of a sampler does Lightning tell the epoch.
-        return DataLoader(
-            data,
-            batch_size=None,
-            sampler=batches,
-            collate_fn=self._collate,
-            num_workers=self.num_workers,
-        )
+    def _shuffled(self, data: Tokenised | Rows, **options: int) -> LengthGroupedBatches:
+        return self._batches(data, self.batch_size, **{"seed": self._order_seed, **options})
+
+    def _batches(self, data: Tokenised | Rows, size: int, **options: Any) -> LengthGroupedBatches:
+        if self.trainer is None:
+            return LengthGroupedBatches(data.lengths, size, **options)
+        # Lightning's own answer: devices that hold parts of one model get the same rows.
+        share = self.trainer.distributed_sampler_kwargs or {}
+        return SharedBatches(data.lengths, size, **options, **share)
+
+    def _for_training(self, data: Tokenised, batches: LengthGroupedBatches) -> DataLoader:
+        options = self._options(batches)
+        if self.trainer is None:
+            return DataLoader(data, **options)
+        return TrainingLoader(data, place=self._place, **options)
+
+    def _options(self, batches: LengthGroupedBatches) -> dict[str, Any]:
+        return {
+            "batch_size": None,
+            # Not as batch sampler: only of a sampler does Lightning tell the epoch.
+            "sampler": batches,
+            "collate_fn": self._collate,
+            "num_workers": self.num_workers,
+            # Of its own: every iterator draws a seed, which would shift the masks of dropout.
+            "generator": torch.Generator().manual_seed(self._order_seed),
+        }
+
+    def _place(self) -> tuple[int, int] | None:
+        """Where Lightning's training stands: epoch, and batches of it that are done."""
+        if self.trainer is None or not self.trainer.training:
+            return None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return self.trainer.current_epoch, batches.completed
 
     def _read_unlabelled(self, file: Path) -> Split:
         key = "data.unlabelled"
@@ -169,33 +186,3 @@ class TextData(L.LightningDataModule):
     def _column(self, name: str) -> str:
         named = getattr(self, name, None)
         return name if named in (None, "auto") else named
-
-    def _cached(self, split: Split, tokenizer: PreTrainedTokenizerBase, key: str) -> Tokenised:
-        folder = self.cache or os.environ.get("LIT_ADV_CACHE") or Path.home() / ".cache" / "lit_adv"
-        path = Path(folder) / f"{self._fingerprint(split, key)}.npz"
-        if path.exists():
-            with np.load(path, allow_pickle=False) as saved:
-                columns = {name: saved[name] for name in COLUMNS if name in saved}
-                return Tokenised(columns, saved["starts"], saved["labels"])
-
-        data = Tokenised.of(split, tokenizer, self.max_length)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            arrays: dict[str, Any] = {"starts": data.starts, "labels": data.labels, **data.columns}
-            np.savez(file, **arrays)
-        part.replace(path)
-        return data
-
-    def _fingerprint(self, split: Split, key: str) -> str:
-        digest = hashlib.sha256(f"{FORMAT} {self.max_length} {key}".encode())
-        for column in (split.texts, split.pairs or [], split.labels):
-            digest.update(f"{len(column)} ".encode())
-            for value in column:
-                digest.update(f"{value}\0".encode())
-        return digest.hexdigest()[:32]
-
-
-def _key(tokenizer: PreTrainedTokenizerBase) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return repr(tokenizer) if backend is None else f"{tokenizer.padding_side} {backend.to_str()}"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -14,7 +13,7 @@ from lit_adv.data.splits import Split
 COLUMNS = ("input_ids", "token_type_ids", "special_tokens_mask")
 
 
-class Tokenised(Dataset[list[dict[str, Tensor]]]):
+class Tokenised(Dataset[dict[str, np.ndarray]]):
     """Token columns of all examples end to end, with the place where each example begins.
 
     Args:
@@ -57,17 +56,18 @@ class Tokenised(Dataset[list[dict[str, Tensor]]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
-        """The examples of one batch: samplers here give batches of rows, not rows."""
-        return [self._example(row) for row in rows]
+    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
+        """The examples of one batch, end to end: samplers here give batches of rows, not rows."""
+        index = np.asarray(rows)
+        lengths = self.starts[index + 1] - self.starts[index]
+        # What an example is moved by, for each of its tokens: one look-up per column and batch.
+        moved = self.starts[index] - (np.cumsum(lengths) - lengths)
+        places = np.arange(lengths.sum()) + np.repeat(moved, lengths)
+        tokens = {name: column[places] for name, column in self.columns.items()}
+        return {**tokens, "lengths": lengths, "labels": self.labels[index], "index": index}
 
-    def _example(self, row: int) -> dict[str, Tensor]:
-        place = slice(self.starts[row], self.starts[row + 1])
-        example = {name: torch.from_numpy(all_[place]) for name, all_ in self.columns.items()}
-        return {**example, "labels": torch.as_tensor(self.labels[row]), "index": torch.tensor(row)}
 
-
-class Rows(Dataset[list[dict[str, Tensor]]]):
+class Rows(Dataset[dict[str, np.ndarray]]):
     """Some rows of a tokenised split, which keep their numbers."""
 
     def __init__(self, whole: Tokenised, rows: np.ndarray) -> None:
@@ -81,7 +81,7 @@ class Rows(Dataset[list[dict[str, Tensor]]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
         return self.whole[self.rows[list(rows)].tolist()]
 
 
@@ -92,18 +92,18 @@ class Collate:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._side = tokenizer.padding_side
+        self._left = tokenizer.padding_side == "left"
         self._padding = {"input_ids": tokenizer.pad_token_id or 0, "special_tokens_mask": 1}
 
-    def __call__(self, examples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        whole = ("labels", "index")
-        batch = {name: torch.stack([example[name] for example in examples]) for name in whole}
-        for name in examples[0].keys() - set(whole):
-            rows = [example[name] for example in examples]
-            batch[name] = self._pad(rows, self._padding.get(name, 0))
-        ones = [torch.ones_like(example["input_ids"]) for example in examples]
-        return {**batch, "attention_mask": self._pad(ones, 0)}
-
-    def _pad(self, rows: list[Tensor], value: int) -> Tensor:
-        padded = pad_sequence(rows, True, float(value), self._side)
-        return padded.long()
+    def __call__(self, examples: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        lengths = examples["lengths"][:, None]
+        width = lengths.max()
+        places = np.arange(width)
+        real = places >= width - lengths if self._left else places < lengths
+        batch = {name: torch.from_numpy(examples[name]) for name in ("labels", "index")}
+        for name in COLUMNS:
+            if name in examples:
+                padded = np.full(real.shape, self._padding.get(name, 0))
+                padded[real] = examples[name]
+                batch[name] = torch.from_numpy(padded)
+        return {**batch, "attention_mask": torch.from_numpy(real.astype(np.int64))}

