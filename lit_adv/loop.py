@@ -36,6 +36,9 @@ class Loop(Resumable):
     passes: ClassVar[Literal["one", "several", "own steps"]] = "several"
     """How often a step passes over a batch; `own steps`: the method steps the optimizer itself."""
 
+    cuts_network: ClassVar[bool] = False
+    """Whether the method runs some of the network's layers without the others."""
+
     differentiates_twice: ClassVar[bool] = False
     """Whether the method descends a gradient of the network, which is differentiated once more."""
 
@@ -72,7 +75,8 @@ class Loop(Resumable):
             backward = update.backward(self._backward, weights)
             first_of_two = self.looks_again and not self.again
             flood = NoFlood() if first_of_two and update.seeks_worst else self.descent.flood
-            self._window = Window(size, flood, weights, backward)
+            always = parallel.reduces_always(self.trainer.strategy)
+            self._window = Window(size, flood, weights, backward, reduces_always=always)
         return self._window
 
     @property
@@ -197,8 +201,12 @@ class Loop(Resumable):
         super().setup(stage)
         if stage == "fit":
             parallel.check(self.trainer.strategy)
+            mixes.check_module(self)
             mixes.check_precision(self.descent, str(self.trainer.precision))
             mixes.check_processes(self.descent, self.trainer.world_size)
+
+    def configure_model(self) -> None:
+        parallel.deal_out(self)
 
     def on_fit_start(self) -> None:
         self._finite = FirstNonFinite(self.device)

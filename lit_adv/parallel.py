@@ -2,13 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ParallelStrategy, Strategy
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+)
 from torch import Tensor
 
-from lit_adv import processes
+from lit_adv import processes, sharding
+
+if TYPE_CHECKING:
+    from lit_adv.loop import Loop
 
 
 def check(strategy: Strategy) -> None:
@@ -24,6 +34,42 @@ def check(strategy: Strategy) -> None:
             "not let manual optimisation do; take trainer=fsdp2 (ModelParallelStrategy), or ddp "
             "where the model fits on one device"
         )
+
+
+def reduces_always(strategy: Strategy) -> bool:
+    """Whether every backward pass reduces gradients, and not only the last one of a window."""
+    return isinstance(strategy, ModelParallelStrategy)
+
+
+def deal_out(module: "Loop") -> None:
+    """Under ModelParallelStrategy: shard the network, once.
+
+    Raises:
+        ValueError: layers are meant to be cut as well, or a part of the training cannot do with a
+            process's share of the weights.
+    """
+    mesh, network = module.device_mesh, module.task.network
+    if mesh is None or sharding.dealt_out(network):
+        return
+    if mesh["tensor_parallel"].size() > 1:
+        raise ValueError(
+            f"trainer.strategy.tensor_parallel_size={mesh['tensor_parallel'].size()}: only whole "
+            f"layers are dealt out; set 1, and data_parallel_size={mesh.size()}"
+        )
+    name, mask = type(module).__name__, module.descent.mask
+    reasons = {
+        f"{name} differentiates twice, which sharded weights do not allow": (
+            module.differentiates_twice
+        ),
+        f"{name} runs layers without the others": module.cuts_network,
+        f"{name} trains weights beside the network's": len(list(module.parameters()))
+        > len(list(network.parameters())),
+        f"mask={type(mask).__name__} draws for whole weights": mask.acts,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(f"trainer.strategy=fsdp2: {reason}; choose trainer=ddp")
+    sharding.shard(network, mesh["data_parallel"])
 
 
 def check_data(batches: float) -> None:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from lit_adv import auxiliary, checkpoint, config, curves, ranks, results
+from lit_adv import auxiliary, checkpoint, config, curves, ranks, results, sharding
 from lit_adv.callbacks.keeper import Keeper
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.checkpoint_io import AtomicCheckpointIO
@@ -100,8 +100,8 @@ def train(cfg: DictConfig, folder: Path, trainers: list[L.Trainer]) -> float | N
         "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
         "train": stopwatch.figures(trainer.global_step),
     }
+    export(model, folder / "export", write=trainer.is_global_zero)
     if trainer.is_global_zero:
-        export(model, folder / "export")
         outcome = describe(cfg) | outcome
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
@@ -152,8 +152,9 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) ->
 
 
 def _trainer(cfg: DictConfig) -> DictConfig:
-    options = {key: value for key, value in cfg.trainer.items() if key not in BY_HAND}
-    return OmegaConf.create(options)
+    options = OmegaConf.to_container(cfg.trainer, resolve=True)  # its parts refer to each other
+    assert isinstance(options, dict)
+    return OmegaConf.create({key: v for key, v in options.items() if key not in BY_HAND})
 
 
 def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoint]:
@@ -188,11 +189,19 @@ def describe(cfg: DictConfig) -> dict[str, Any]:
     return {**named, "seed": cfg.seed, "versions": results.versions()}
 
 
-def export(model: Model, folder: Path) -> None:
-    """Write the network, with the weights last tested, and its tokenizer for a pipeline."""
-    model.network.eval()
-    model.network.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
+def export(model: Model, folder: Path, *, write: bool = True) -> None:
+    """Write the network, with the weights last tested, and its tokenizer for a pipeline.
+
+    Args:
+        model: network and tokenizer.
+        folder: to be written.
+        write: whether this process does; all of them put sharded weights together.
+    """
+    weights = {name: sharding.whole(w) for name, w in model.network.state_dict().items()}
+    if write:
+        model.network.eval()
+        model.network.save_pretrained(folder, state_dict=weights)
+        model.tokenizer.save_pretrained(folder)
 
 
 def check_metrics(cfg: DictConfig, task: Task) -> None:

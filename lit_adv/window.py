@@ -47,12 +47,21 @@ class Window:
         flood: which slope a loss has.
         weights: what trains.
         backward: see Backward.
+        reduces_always: whether every backward pass averages over the processes, as where their
+            weights are sharded. Then all have to divide by the same number from the first one on.
     """
 
     def __init__(
-        self, size: int, flood: Flood, weights: Sequence[Tensor], backward: Backward = alone
+        self,
+        size: int,
+        flood: Flood,
+        weights: Sequence[Tensor],
+        backward: Backward = alone,
+        *,
+        reduces_always: bool = False,
     ) -> None:
         self._size = size
+        self._reduces_always = reduces_always
         self.flood = flood
         self._weights = weights
         self._backward = backward
@@ -62,7 +71,8 @@ class Window:
         self.full = False
         """Whether the gradient is that of the whole effective batch."""
         self._micro = 0  # examples of the micro-batch at hand
-        self._expected = 0  # examples here, if all micro-batches are as large as the first
+        # Examples of this process, if all micro-batches are as large as the first.
+        self._expected: int | Tensor | None = None
         self._examples = 0
         self._loss: Tensor | None = None  # sum over examples and passes, by share
         self._below: Tensor | None = None  # the part of _seen below the flood level
@@ -134,7 +144,11 @@ class Window:
     def _enter(self, losses: Tensor, share: float, batch: Batch | None) -> Tensor:
         detached = losses.detach()
         self._micro = len(losses)
-        self._expected = self._expected or self._size * self._micro
+        if self._expected is None:
+            self._expected = self._size * self._micro
+            if self._reduces_always:
+                mine = torch.full_like(detached.sum(), self._expected)
+                self._expected = processes.add_up(mine) / processes.count()
         self._seen += share * len(losses)
         self._loss = _plus(self._loss, share * detached.sum())
         if self.flood.of == "example":
@@ -151,6 +165,7 @@ class Window:
 
     def _add(self, task: Tensor | None, extra: Tensor | None) -> None:
         """A pass that is not the window's last."""
+        assert self._expected is not None, "losses come before penalties"
         task, extra = _over(task, self._expected), _over(extra, self._expected)
         if extra is None or self.flood.of != "batch":
             if task is not None or extra is not None:
@@ -166,6 +181,7 @@ class Window:
     def _complete(self, task: Tensor | None, extra: Tensor | None) -> None:
         """The last pass: mean over the examples there were, the window's slope, all processes."""
         examples = self._over_processes()
+        assert self._expected is not None, "no losses yet"
         fitting = isinstance(examples, int) and examples == self._expected
         fit = None if fitting else self._expected / examples
         slope = None

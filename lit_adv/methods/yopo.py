@@ -53,6 +53,8 @@ class YOPO(FineTuner):
         ValueError: one of the arguments lies outside its range, or there is no such module.
     """
 
+    cuts_network = True
+
     def __init__(
         self,
         task: Task,

@@ -48,7 +48,7 @@ class Proximal:
 
     def state_dict(self) -> dict[str, Any]:
         """The reference weights, for the checkpoint."""
-        weights = self._saved if self.teacher is None else self.teacher.weights
+        weights = self._saved if self.teacher is None else self.teacher.whole
         return {} if weights is None else {"weights": dict(weights)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lit_adv import foreach
+from lit_adv import foreach, sharding
 from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Batch, Task
 
@@ -26,6 +26,9 @@ class Teacher:
     @torch.no_grad()
     def logits(self, task: Task, batch: Batch) -> Tensor:
         """Predictions under the reference weights, in evaluation mode, without a graph."""
+        if sharding.dealt_out(task):
+            with evaluating(task), sharding.swapped(task, self.weights):
+                return task(batch)
         live = dict(task.named_parameters())
         weights = {name: weight.to(live[name].dtype) for name, weight in self.weights.items()}
         with evaluating(task):
@@ -57,4 +60,9 @@ class Teacher:
                 "train the same weights, or start anew"
             )
         for name, weight in self.weights.items():
-            weight.copy_(weights[name])
+            weight.copy_(sharding.like(weights[name], weight))
+
+    @property
+    def whole(self) -> dict[str, Tensor]:
+        """The weights, where processes have parts of them put together; all ask at once."""
+        return {name: sharding.whole(weight) for name, weight in self.weights.items()}

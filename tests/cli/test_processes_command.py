@@ -44,7 +44,14 @@ def test_two_processes_end_together_and_resume_to_the_last_bit(tmp_path: Path):
 
 
 def test_a_sweep_runs_its_jobs_one_after_the_other_in_two_processes_each(tmp_path: Path):
-    options = [*SMALL, *SHARED, "trainer.max_epochs=1", "method=fgm", "hydra.mode=MULTIRUN", "seed=0,1"]
+    options = [
+        *SMALL,
+        *SHARED,
+        "trainer.max_epochs=1",
+        "method=fgm",
+        "hydra.mode=MULTIRUN",
+        "seed=0,1",
+    ]
     run(tmp_path / "x", *options, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     losses = [
         json.loads((tmp_path / "sweep" / job / "results.json").read_text())["test"]["loss"]

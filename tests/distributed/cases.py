@@ -1,7 +1,7 @@
 """What is trained in one process and in several, and must come out alike."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import new_class
 from typing import Any, cast
@@ -29,6 +29,7 @@ from lit_adv.updates.awp import AWP
 from lit_adv.updates.backstitch import Backstitch
 from lit_adv.updates.gradient_penalty import GradientPenalty
 from lit_adv.updates.sam import SAM
+from lit_adv.updates.update import Update
 
 WORLD = 2
 JOINT = ("fgm_table", "infobert")
@@ -76,6 +77,7 @@ class Case:
         options: of the method.
         sizes: examples of each batch.
         dtype: of the network.
+        sharded: whether the weights are dealt out to the processes.
     """
 
     method: str = "finetune"
@@ -83,6 +85,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] = (8, 8, 8, 8, 8)
     dtype: torch.dtype = torch.float64
+    sharded: bool = False
 
     def data(self) -> list[Tensors]:
         """The batches of a single process."""
@@ -134,6 +137,10 @@ def adam() -> dict[str, Any]:
     return {"optimizer": partial(adamw, lr=1e-3, eps=1e-3), "gradient_clip_val": 1.0}
 
 
+def adam_and(name: str, build: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
+    return lambda: {**adam(), name: build()}
+
+
 def flooded_by_example() -> dict[str, Any]:
     flood = Ada()
     flood.adopt(torch.linspace(0, 2, 40))
@@ -175,12 +182,43 @@ CASES: dict[str, Case] = {
     "late attacks": Case("infobert", options={"start_step": 2, "every_n_steps": 2}),
 }
 
+REFUSED: dict[str, tuple[Case, str]] = {
+    "llr": (Case("llr"), "LLR differentiates twice"),
+    "input_gradient_penalty": (Case("input_gradient_penalty"), "differentiates twice"),
+    "exact": (
+        Case("finetune", lambda: {"update": GradientPenalty(form="exact")}),
+        "update.form=exact: the norm would be that of one of 2 processes' gradients",
+    ),
+    "yopo": (Case("yopo"), "YOPO runs layers without the others"),
+    "infobert": (Case("infobert"), "InfoBERT trains weights beside the network's"),
+    "child_f": (Case("fgm", lambda: {"mask": ChildF()}), "mask=ChildF draws for whole weights"),
+    "child_d": (Case("fgm", lambda: {"mask": ChildD()}), "mask=ChildD draws for whole weights"),
+}
+"""What does not train where weights are sharded, and why."""
+
+NAMES = {case.method for case, _ in REFUSED.values()} - {"finetune", "fgm"} | {"yopo_pmp"}
+
+UPDATES: dict[str, type[Update]] = {
+    "sam": SAM,
+    "asam": ASAM,
+    "awp": AWP,
+    "backstitch": Backstitch,
+    "alternate": Alternate,
+    "gradient_penalty": GradientPenalty,
+}
+
 SHARDED: dict[str, Case] = {
-    "finetune": Case("finetune", adam),
-    "fgm": Case("fgm", adam),
-    "pgd": Case("pgd_b", adam),
-    "freelb": Case("freelb", adam),
-    "smart, mbpp": Case("smart", lambda: {**adam(), "proximal": MBPP(beta=0.5)}),
+    name: replace(case, sharded=True)
+    for name, case in {
+        **{name: Case(name, adam) for name in [*METHODS, "free_at"] if name not in NAMES},
+        **{name: Case("fgm", adam_and("update", build)) for name, build in UPDATES.items()},
+        "mbpp": Case("smart", adam_and("proximal", partial(MBPP, beta=0.5))),
+        "mbpp, flood": Case(
+            "freelb", lambda: {**adam(), "proximal": MBPP(beta=0.5), "flood": Fixed(0.69)}
+        ),
+        "uneven": Case("freelb", adam, sizes=(8, 8, 5, 8, 3)),
+        "accumulated": Case("smart", lambda: {**adam(), "accumulate_grad_batches": 2}),
+    }.items()
 }
 
 
