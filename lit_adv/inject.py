@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lit_adv import regions
+
 
 def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
     """The module whose output is perturbed.
@@ -21,12 +23,14 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
             encoder in an encoder-decoder).
 
     Raises:
-        ValueError: no such submodule, or the network does not say where its embeddings are.
+        ValueError: no such submodule, the network does not say where its embeddings are, or a
+            hook there would not be run.
     """
     if at is not None:
         modules = dict(network.named_modules())
         if at not in modules:
             raise ValueError(f"model.at={at}: no such module; {_candidates(network)}")
+        regions.check(network, modules[at], f"model.at={at}")
         return modules[at]
 
     owner: Any = network
@@ -41,6 +45,7 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
             f"model.at=null: {type(network).__name__} does not name its token embeddings; "
             f"set model.at to a module's name; {_candidates(network)}"
         )
+    regions.check(network, embeddings, "model.at=null")
     return embeddings
 
 

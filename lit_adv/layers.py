@@ -1,24 +1,27 @@
 """Layers of a network: found by name, listened to, cut off, and run without those behind them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.utils.generic import ModelOutput
+
+from lit_adv import regions
 
 
 def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
     """The module of this name, or the first of a network's stacked layers.
 
     Raises:
-        ValueError: no such module, or no stack of layers.
+        ValueError: no such module, no stack of layers, or a hook there would not be run.
     """
     modules = dict(network.named_modules())
     if name is not None:
         if name not in modules:
             near = ", ".join(list(modules)[1:12])
             raise ValueError(f"method.split={name}: no such module; there are {near}, ...")
+        regions.check(network, modules[name], f"method.split={name}")
         return modules[name]
     for module in modules.values():
         if isinstance(module, nn.ModuleList) and len(module):
@@ -69,6 +72,8 @@ def cut(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
         answer = output if isinstance(output, Tensor) else output[0]
         leaf = answer.detach().requires_grad_()
         answers.append((answer, leaf))
+        if isinstance(output, ModelOutput):
+            return type(output)(**{**output, next(iter(output)): leaf})
         return leaf if isinstance(output, Tensor) else (leaf, *output[1:])
 
     handle = module.register_forward_hook(replace)
@@ -102,8 +107,3 @@ def up_to(network: nn.Module, module: nn.Module, call: Callable[[], object]) -> 
     finally:
         handle.remove()
     raise RuntimeError(f"{module} was not called by the forward of {type(network).__name__}")
-
-
-def twice_differentiable() -> AbstractContextManager[Any]:
-    """Attention by plain products inside the block: the fused kernels have no second derivative."""
-    return sdpa_kernel(SDPBackend.MATH)

@@ -1,5 +1,9 @@
 """Which parts make no sense together, said before training."""
 
+import lightning as L
+from torch import nn
+
+from lit_adv import regions
 from lit_adv.descent import Descent
 from lit_adv.updates.alternate import Alternate
 from lit_adv.updates.backstitch import Backstitch
@@ -50,6 +54,46 @@ def check(method: type, descent: Descent) -> None:
             )
 
 
+def check_compiled(method: type, descent: Descent, network: nn.Module) -> None:
+    """Refuse what a compiled network cannot do.
+
+    Args:
+        method: its class, with `differentiates_twice`.
+        descent: how the weights descend.
+        network: the task's.
+
+    Raises:
+        ValueError: the method or the update differentiates twice.
+    """
+    if not regions.compiled(network):
+        return
+    why = "twice, which torch.compile cannot (aot_autograd does not support double backward)"
+    if getattr(method, "differentiates_twice", False):
+        raise ValueError(
+            f"model.compile=true: {method.__name__} differentiates {why}; set model.compile=false"
+        )
+    update = descent.update
+    if isinstance(update, GradientPenalty) and update.form == "exact":
+        raise ValueError(
+            f"model.compile=true: update.form=exact differentiates {why}; set model.compile=false, "
+            "or update.form=difference"
+        )
+
+
+def check_module(module: L.LightningModule) -> None:
+    """Refuse a module that is compiled itself.
+
+    Raises:
+        ValueError: it is; its steps, hooks and logs are no part of a graph.
+    """
+    if getattr(module, "_compiler_ctx", None) is not None:
+        raise ValueError(
+            f"torch.compile({type(module).__name__}): its steps, hooks and logs are no part of a "
+            "graph; compile the network's layers: model.compile=true, or in code "
+            "lit_adv.regions.prepare(network, compile=True)"
+        )
+
+
 def check_precision(descent: Descent, precision: str) -> None:
     """Refuse what a scaled loss would make wrong.
 
@@ -64,4 +108,18 @@ def check_precision(descent: Descent, precision: str) -> None:
         raise ValueError(
             f"trainer.precision={precision}: update={type(update).__name__} needs the gradient "
             "without the loss scale of float16; choose bf16-mixed"
+        )
+
+
+def check_processes(descent: Descent, count: int) -> None:
+    """Refuse what the part of one process would make wrong.
+
+    Raises:
+        ValueError: the update needs the gradient of all processes before it is there.
+    """
+    update = descent.update
+    if count > 1 and isinstance(update, GradientPenalty) and update.form == "exact":
+        raise ValueError(
+            f"update.form=exact: the norm would be that of one of {count} processes' gradients; "
+            "choose update.form=difference"
         )

@@ -13,7 +13,8 @@ def frozen(network: nn.Module) -> Iterator[None]:
     """Weights and batch-norm statistics stand still: for passes that only look for a perturbation.
 
     Without weights to train, autograd keeps neither their gradients nor the activations these would
-    need: two thirds of the time of a training pass and about 0.7 of its memory.
+    need: two thirds of the time of a training pass and about 0.7 of its memory. Take the gradient
+    inside the block: activations that are recomputed for it would find weights that train.
     """
     with still(network.parameters()), statistics_kept(network):
         yield

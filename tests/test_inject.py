@@ -29,7 +29,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from lit_adv import inject, standstill
+from lit_adv import inject, regions, standstill
 from lit_adv.random_state import RandomState
 
 exactly = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=False)
@@ -169,6 +169,51 @@ def test_a_perturbation_of_zero_or_none_changes_no_bit(name: str):
     for delta in (torch.zeros_like(_delta(network)), None):
         with inject.perturbed(embeddings, delta):
             exactly(_logits(network), clean)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile's own
+@pytest.mark.parametrize("training", [True, False])
+@every_network
+def test_compiled_layers_are_perturbed_alike_pass_for_pass(name: str, training: bool):
+    plain, compiled = (_network(name).train(training) for _ in range(2))
+    regions.prepare(compiled, compile=True, backend="eager")
+    answers = []
+    for size in (None, 1.0, 2.0, 0.5, None):
+        pair = []
+        for network in (plain, compiled):
+            delta = None if size is None else (size * _delta(network)).requires_grad_()
+            torch.manual_seed(0)
+            with inject.perturbed(inject.find_embeddings(network), delta):
+                logits = _logits(network)
+            inputs = [*network.parameters(), *([] if delta is None else [delta])]
+            total = logits.square().sum()
+            pair.append((logits, *torch.autograd.grad(total, inputs, materialize_grads=True)))
+        torch.testing.assert_close(pair[1], pair[0], rtol=1e-12, atol=1e-12)
+        answers.append(pair[1][0])
+    assert all((answers[0] != moved).all() for moved in answers[1:4])
+    exactly(answers[4], answers[0])
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if name != "albert"])
+def test_recomputed_layers_have_the_same_gradients(name: str):
+    kept, recomputed = (_network(name).train() for _ in range(2))
+    regions.prepare(recomputed, gradient_checkpointing=True)
+    grads = []
+    for network in (kept, recomputed):
+        delta = _delta(network).requires_grad_()
+        torch.manual_seed(0)
+        with (
+            inject.perturbed(inject.find_embeddings(network), delta),
+            standstill.frozen(network),
+        ):
+            grads.append(torch.autograd.grad(_logits(network).square().sum(), delta)[0])
+        torch.manual_seed(0)
+        with inject.perturbed(inject.find_embeddings(network), delta):
+            total = _logits(network).square().sum()
+        inputs = [*network.parameters(), delta]
+        grads.append(torch.autograd.grad(total, inputs, materialize_grads=True))
+    exactly(grads[2:], grads[:2])
+    assert (grads[0].norm(dim=-1) > 0).all()
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)

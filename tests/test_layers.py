@@ -111,6 +111,25 @@ def test_a_bert_answers_as_before_after_a_call_that_ended_early():
     exactly(after.hidden_states, before.hidden_states)
 
 
+@pytest.mark.parametrize("name", ["embeddings", "encoder.layer.0", "encoder", "pooler"])
+def test_a_cut_network_answers_as_before_and_its_gradient_ends_at_the_cut(name: str):
+    network, (batch,) = bert(layers=2), batches()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    whole = network(**inputs).logits
+    with layers.cut(network.bert.get_submodule(name)) as answers:
+        logits = network(**inputs).logits
+        network(**inputs)  # only the first call is cut
+    exactly(logits, whole)
+    ((answer, leaf),) = answers
+    exactly(answer, leaf)
+    logits.square().sum().backward()
+    assert leaf.grad is not None and network.get_input_embeddings().weight.grad is None
+    answer.backward(leaf.grad)
+    grads = {n: weight.grad for n, weight in network.named_parameters()}
+    expected = torch.autograd.grad(whole.square().sum(), list(network.parameters()))
+    torch.testing.assert_close(list(grads.values()), list(expected), rtol=1e-12, atol=1e-14)
+
+
 def test_a_module_that_the_call_does_not_reach_is_told_and_so_are_other_errors():
     network, foreign = _chain(), nn.Linear(3, 2)
     with pytest.raises(RuntimeError, match="was not called by the forward of Sequential"):

@@ -1,11 +1,13 @@
 """Means of weights that stand in for them during validation, in checkpoints and after training."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -22,6 +24,9 @@ class Averaging(WeightAveraging):
     Args:
         share: how far the mean moves towards the weights, from the number of weights averaged.
         device: where the mean is kept; None = where the network is.
+
+    Raises:
+        ValueError: at the start, if the weights are sharded.
     """
 
     def __init__(self, share: Callable[[Tensor], float], device: str | None = None) -> None:
@@ -33,6 +38,15 @@ class Averaging(WeightAveraging):
                 foreach.copy_(mean, now)
 
         super().__init__(device, multi_avg_fn=average)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise ValueError(
+                "callbacks: averages of weights want them whole in each process; choose trainer=ddp"
+            )
+        with warnings.catch_warnings():  # that a hook is there by which weights could be sharded
+            warnings.filterwarnings("ignore", "You're using the WeightAveraging callback")
+            super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING:

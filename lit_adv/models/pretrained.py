@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
+from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.model import Model, labels
 
@@ -16,6 +17,7 @@ def build(
     name: str,
     package: str | None = None,
     trust_remote_code: bool = False,
+    compile: bool = False,
     gradient_checkpointing: bool = False,
     at: str | None = None,
     special_tokens: str = "perturb",
@@ -27,7 +29,8 @@ def build(
         name: folder, or name on the hub (which is asked only if the files are not cached).
         package: folder inside an installed Python package, used instead of `name` where it exists.
         trust_remote_code: run code that comes with the model; never unless asked.
-        gradient_checkpointing: recompute activations instead of keeping them.
+        compile: the layers, by torch.compile.
+        gradient_checkpointing: recompute the layers' activations instead of keeping them.
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
 
@@ -58,8 +61,7 @@ def build(
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
-    if gradient_checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+    regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)
     return Model(network=network, tokenizer=tokenizer, at=at, special_tokens=special_tokens)
 
 

@@ -4,6 +4,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.model import Model, labels
 
@@ -20,6 +21,8 @@ def build(
     vocabulary: int = 4000,
     max_tokens: int = 512,
     embedding_norm: float = 1.4,
+    compile: bool = False,
+    gradient_checkpointing: bool = False,
     at: str | None = None,
     special_tokens: str = "perturb",
 ) -> Model:
@@ -35,6 +38,8 @@ def build(
         max_tokens: longest input.
         embedding_norm: expected length of a word vector (and a position's); 1.4 is that of BERT's
             words, so that radii and step sizes mean the same here and there.
+        compile: the layers, by torch.compile.
+        gradient_checkpointing: recompute the layers' activations instead of keeping them.
         at: name of the module whose output is perturbed; None = the word embeddings.
         special_tokens: `perturb` or `keep` clean.
     """
@@ -59,6 +64,7 @@ def build(
         network.bert.embeddings.position_embeddings,
     ):
         table.weight.data.mul_(embedding_norm / (config.initializer_range * width**0.5))
+    regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)
     return Model(network=network, tokenizer=tokenizer, at=at, special_tokens=special_tokens)
 
 

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from lit_adv import regions
 from lit_adv.data.reviews import Reviews
 from lit_adv.data.splits import Split, Splits
 from lit_adv.models import pretrained, tiny
@@ -85,6 +87,24 @@ def test_a_saved_model_loads_by_its_folder_in_training_mode(tmp_path: Path):
     second.task(SPLITS)
     assert all(module.training for module in second.network.modules())
     assert second.tokenizer("good plot")["input_ids"] == first.tokenizer("good plot")["input_ids"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch.compile's own
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_layers_are_compiled_and_recomputed_where_it_is_asked_for(
+    compile: bool, recomputed: bool, tmp_path: Path
+):
+    options: dict[str, Any] = {"compile": compile, "gradient_checkpointing": recomputed}
+    first = tiny.build(SPLITS, width=8, heads=2, **options)
+    first.network.save_pretrained(tmp_path)
+    first.tokenizer.save_pretrained(tmp_path)
+    second = pretrained.build(SPLITS, name=str(tmp_path), **options)
+    for network in (first.network, second.network):
+        assert regions.compiled(network) is compile
+        assert network.is_activation_checkpointing is recomputed
+        assert not network.get_input_embeddings()._forward_hooks
+    assert list(first.network.state_dict()) == list(tiny.build(SPLITS).network.state_dict())
 
 
 def test_another_number_of_classes_gets_a_new_head(tmp_path: Path):
