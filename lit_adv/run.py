@@ -4,37 +4,26 @@ import logging
 import signal
 import sys
 import warnings
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from lit_adv import auxiliary, checkpoint, config, curves, ranks, results, sharding
-from lit_adv.callbacks.keeper import Keeper
+from lit_adv import auxiliary, checkpoint, config, curves, ranks, results, sharding, trainers
 from lit_adv.callbacks.stopwatch import Stopwatch
-from lit_adv.checkpoint_io import AtomicCheckpointIO
 from lit_adv.data.datamodule import TextData
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
 from lit_adv.models.model import Model
-from lit_adv.ranges import at_least, whole
 from lit_adv.tasks.task import Task
-
-BY_HAND = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
-"""Trainer's options that manual optimisation takes away and Descent gives back."""
-
-COSTS = ("loss", "mse", "calibration_error")
-"""Metrics of which less is better."""
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -48,12 +37,12 @@ def run(cfg: DictConfig) -> float | None:
     folder = Path(cfg.output_dir)
     if getattr(rank_zero_only, "rank", 0) == 0:
         OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    with ranks.launched(folder / "config.yaml") as trainers:
-        return train(cfg, folder, trainers)
+    with ranks.launched(folder / "config.yaml") as launchers:
+        return train(cfg, folder, launchers)
 
 
-def train(cfg: DictConfig, folder: Path, trainers: list[L.Trainer]) -> float | None:
-    """The run itself, in each of its processes; notes the trainers it makes."""
+def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | None:
+    """The run itself, in each of its processes; notes the trainer that starts the others."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data: TextData = instantiate(cfg.data)
     model: Model = instantiate(cfg.model)(data.splits)
@@ -67,10 +56,10 @@ def train(cfg: DictConfig, folder: Path, trainers: list[L.Trainer]) -> float | N
         name = type(module).__name__
         raise ValueError(f"data.unlabelled={data.unlabelled}: {name} uses no unlabelled texts")
     monitor = cfg.monitor or task.monitor
-    best, *last = keepers(monitor, folder, cfg.checkpoint)
+    best, *last = trainers.keepers(monitor, folder, cfg.checkpoint)
     stopwatch = Stopwatch()
-    trainer = build_trainer(cfg, [best, *last, stopwatch], folder)
-    trainers.append(trainer)
+    trainer = trainers.build(cfg, [best, *last, stopwatch], folder)
+    launchers.append(trainer)
     if isinstance(module.descent.flood, Ada):  # last: it takes longer than the training itself
         if cfg.ckpt_path is None:
             auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))
@@ -118,7 +107,7 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
         proximal=instantiate(cfg.proximal),
         update=instantiate(cfg["update"]),  # cfg.update is a method of dictionaries
         mask=instantiate(cfg.mask),
-        **{key: cfg.trainer[key] for key in BY_HAND},
+        **{key: cfg.trainer[key] for key in trainers.BY_HAND},
     )
     # Partial first: Hydra would copy objects given as arguments.
     module = instantiate(cfg.method, _partial_=True)(task, descent)
@@ -127,58 +116,12 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
 
 
 def plain(cfg: DictConfig, data: TextData) -> tuple[FineTune, L.Trainer]:
-    """The same model, optimizer and trainer for plain fine-tuning that leaves no trace."""
+    """The same model, optimizer and trainer for plain fine-tuning, in one process."""
     model: Model = instantiate(cfg.model)(data.splits)
-    options = {key: cfg.trainer[key] for key in BY_HAND}
+    options = {key: cfg.trainer[key] for key in trainers.BY_HAND}
     schedule = instantiate(cfg.scheduler)
     descent = Descent(optimizer=instantiate(cfg.optimizer), schedule=schedule, **options)
-    # In one process: the further ones begin when the levels are there.
-    alone = {"devices": 1, "strategy": "auto"}
-    silent = {**alone, "logger": False, "enable_checkpointing": False}
-    trainer = instantiate(_trainer(cfg), **silent, default_root_dir=cfg.output_dir)
-    return FineTune(model.task(data.splits), descent), trainer
-
-
-def build_trainer(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) -> L.Trainer:
-    """Lightning's Trainer with the callbacks and loggers of the configuration."""
-    options = _trainer(cfg)
-    return instantiate(
-        options,
-        callbacks=[*callbacks, *(instantiate(node) for node in cfg.callbacks.values())],
-        logger=[instantiate(node) for node in cfg.logger.values()],
-        plugins=[AtomicCheckpointIO(), *(options.get("plugins") or [])],
-        default_root_dir=str(folder),
-    )
-
-
-def _trainer(cfg: DictConfig) -> DictConfig:
-    options = OmegaConf.to_container(cfg.trainer, resolve=True)  # its parts refer to each other
-    assert isinstance(options, dict)
-    return OmegaConf.create({key: v for key, v in options.items() if key not in BY_HAND})
-
-
-def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoint]:
-    """Keep checkpoints/best.ckpt by the monitored metric, and checkpoints/last.ckpt.
-
-    Args:
-        monitor: the metric.
-        folder: of the run.
-        last: `every_n_train_steps` and `every_n_minutes`, when to write the last weights beside the
-            ends of epochs; None = not.
-    """
-    mode = "min" if monitor.partition("/")[2] in COSTS else "max"
-    options = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
-    # Of its own: save_last of the other writes only when there is a new best.
-    options = {**options, "filename": "last"}
-    kept = [best, Keeper(**options)]
-    if last.every_n_train_steps is not None:
-        steps = whole(1, "checkpoint.every_n_train_steps", last.every_n_train_steps)
-        kept.append(ModelCheckpoint(every_n_train_steps=steps, **options))
-    if last.every_n_minutes is not None:
-        minutes = at_least(0, "checkpoint.every_n_minutes", last.every_n_minutes)
-        kept.append(ModelCheckpoint(train_time_interval=timedelta(minutes=minutes), **options))
-    return kept
+    return FineTune(model.task(data.splits), descent), trainers.alone(cfg)
 
 
 def describe(cfg: DictConfig) -> dict[str, Any]:
