@@ -103,6 +103,9 @@ class Resumable(Scheduled):
             loop._load_combined_loader_states()
             iter(loop._data_fetcher)
             streams.rewind()
+        if self.resumes and self._streams is None and loop.restarting:
+            # The training loader has drawn its seed; what a validation's draws is not for training.
+            self._streams = RandomState(self.device)
 
     def on_train_epoch_start(self) -> None:
         self._note_loaders()
