@@ -1,7 +1,7 @@
 """Flood: which slope a loss has for the weights, +1 (descend it) or -1 (climb it)."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class Flood:
     (smoothness, proximal) are not flooded.
     """
 
-    of: ClassVar[Literal["example", "batch"] | None] = None
+    of: Literal["example", "batch"] | None = None
     """Whose loss is compared with the level; None = nobody's."""
 
     level: float | None = None
