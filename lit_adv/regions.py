@@ -14,9 +14,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo import config as dynamo
-from torch._functorch import config as functorch
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lit_adv import attention
 
@@ -49,6 +46,9 @@ def prepare(
         stacked = list(_stacked(network))
         if not stacked:
             raise ValueError(f"model.compile=true: {name} has no stack of layers; set it to false")
+        from torch._dynamo import config as dynamo  # here: more than a second
+        from torch._functorch import config as functorch
+
         # At the default of 8 the ninth variant would run uncompiled, under other dropout masks.
         dynamo.cache_size_limit = max(dynamo.cache_size_limit, VARIANTS)
         functorch.donated_buffer = False  # or no graph may be passed through twice
@@ -94,10 +94,7 @@ def check(network: nn.Module, place: nn.Module, key: str) -> None:
                 "sees no hooks; compile its layers by lit_adv.regions.prepare(network, "
                 "compile=True)"
             )
-        recomputed = isinstance(module, GradientCheckpointingLayer) and (
-            module.gradient_checkpointing
-        )
-        if not (recomputed or _within(module)) or place is module:
+        if not (_recomputed(module) or _within(module)) or place is module:
             continue
         if place in module.modules():
             switch = "compile" if _within(module) else "gradient_checkpointing"
@@ -132,5 +129,12 @@ def _within(module: nn.Module) -> bool:
 
 
 def _whole(module: nn.Module) -> bool:
-    optimized = isinstance(module, torch._dynamo.OptimizedModule)
+    # By name: importing the class would cost those a second who do not compile.
+    optimized = type(module).__name__ == "OptimizedModule"
     return optimized or module._compiled_call_impl is not None
+
+
+def _recomputed(module: nn.Module) -> bool:
+    # By name, as above: who has such a layer has imported its class.
+    named = any(kind.__name__ == "GradientCheckpointingLayer" for kind in type(module).__mro__)
+    return named and bool(getattr(module, "gradient_checkpointing", False))
