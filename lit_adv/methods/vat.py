@@ -80,6 +80,9 @@ class VAT(FineTuner):
             losses = self.task.losses(answers, batch)
             self.note("loss/clean", losses.mean())
             virtual, clean = self.virtual(batch, answers)  # p(e)
+            held = self.descent.proximal.weight > 0  # by the answers' graph, which is kept for it
+            if not held:  # its graph goes before those of the other passes come
+                self.accumulate(batch, losses)
 
             q = self.gaussian(virtual, 1.0)  # q_0
             for _ in range(self.steps):
@@ -93,7 +96,9 @@ class VAT(FineTuner):
                 self.note("loss/adversarial", self.task.losses(perturbed, batch).mean())
             # A mean over the examples it is taken at, however many have labels.
             penalty = self.weight * divergence.mean().expand(len(losses))
-            return self.descend(batch, losses, penalty=penalty, clean=answers, delta=r)
+            if held:
+                return self.descend(batch, losses, penalty=penalty, clean=answers, delta=r)
+            return self.descend(batch, penalty=penalty, delta=r)
 
     def virtual(self, batch: Batch, answers: Tensor) -> tuple[Batch, Tensor]:
         """The examples whose answers shall not change, and these answers."""
