@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -141,6 +140,7 @@ class Loop(Windowed):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        self._end_interruption()  # of a training broken off
         if stage == "fit":
             parallel.check(self.trainer.strategy)
             mixes.check_module(self)
@@ -154,19 +154,21 @@ class Loop(Windowed):
         self._finite = FirstNonFinite(self.device)
         self._window, self._rehearsal = None, []
         self.zero_grad()  # a training broken off may have left the gradient of half a window
-        if self.descent.proximal.weight:
-            self.descent.proximal.begin(self.task)
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        if self.descent.proximal.weight:  # only now do sharded weights know their checkpoint
+            self.descent.proximal.begin(self.task)
         parallel.check_data(self.trainer.num_training_batches)
         self.find_training_weights()  # an epoch that is resumed is not started again
         self.descent.mask.begin(self.task, self._training_batches)
-        self._interruption = None
         if processes.count() > 1:
             self._interruption = Interruption()
-            if not self.resumes:
+            if not self._took_streams:
                 parallel.part_streams()
+
+    def on_train_end(self) -> None:
+        self._end_interruption()
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -191,7 +193,9 @@ class Loop(Windowed):
         if every and batch_idx % every == 0:
             self._check_finite()
         if self._interruption is not None and self._interruption.come():
-            raise SIGTERMException
+            # In all processes after the same batch: Lightning ends there, after a validation if one
+            # is due, or at the end of the epoch.
+            self.trainer._signal_connector.received_sigterm = True
 
     def on_validation_start(self) -> None:
         self._check_finite()
@@ -199,6 +203,10 @@ class Loop(Windowed):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
         super().on_save_checkpoint(checkpoint)
+
+    def _end_interruption(self) -> None:
+        # A module that holds a group of processes could not be copied.
+        self._interruption = None
 
     def _check_finite(self) -> None:
         self._finite.check(self.trainer.num_training_batches, self.descent.accumulate_grad_batches)

@@ -93,7 +93,9 @@ def part_streams() -> None:
     Lightning seeds all alike, so that examples at the same place in their batches would always have
     the same mask.
     """
-    torch.manual_seed((torch.initial_seed() + 0x9E3779B97F4A7C15 * processes.rank()) % 2**63)
+    if processes.rank():
+        seed = torch.initial_seed() + 0x9E3779B97F4A7C15 * processes.rank()
+        torch.manual_seed(seed % 2**63)
 
 
 def backward(
@@ -126,7 +128,7 @@ def _reduce(strategy: Strategy, weights: Sequence[Tensor]) -> None:
     """A backward pass of zeros, which reduces what has been gathered before."""
     without = [weight for weight in weights if weight.grad is None]
     zeros = [weight.new_zeros(()).expand_as(weight) for weight in weights]
-    strategy.pre_backward(weights[0])
+    strategy.pre_backward(list(weights))  # pyright: ignore[reportArgumentType]
     torch.autograd.backward(weights, zeros)
     for weight in without:
         weight.grad = None

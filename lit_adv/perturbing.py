@@ -133,7 +133,7 @@ class Perturbing(Loop):
     @property
     def noise(self) -> torch.Generator:
         """The stream that perturbation noise is drawn from: not dropout's, one per process."""
-        if self._noise is None:
+        if self._noise is None or self._noise.device.type != self.device.type:
             self._noise = torch.Generator(self.device)
             self._noise.manual_seed(torch.initial_seed() % 2**62 + self.global_rank)
             # A checkpoint from another kind of device has a state of another size: begin anew then.

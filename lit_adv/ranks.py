@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 import __main__
 
-VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = (
+    *("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    "OMP_NUM_THREADS",
+)
 """What Lightning tells the processes that it starts, and leaves behind in this one."""
 
 
@@ -30,24 +34,38 @@ def launched(config: Path) -> Iterator[list[Any]]:
     if "LOCAL_RANK" in os.environ:  # started by Lightning, or by torchrun
         yield trainers
         return
-    command, spec = sys.argv, __main__.__spec__
+    command, spec, threads = sys.argv, __main__.__spec__, torch.get_num_threads()
+    before = {name: os.environ.get(name) for name in VARIABLES}
     sys.argv, __main__.__spec__ = [__file__, str(config)], None
     failed = True
     try:
         yield trainers
         failed = False
+    except SystemExit:  # as all processes agree
+        failed = False
+        raise
     finally:
         sys.argv, __main__.__spec__ = command, spec
         for trainer in trainers:
-            for process in getattr(trainer.strategy.launcher, "procs", []):
-                if failed:
-                    process.terminate()
-                process.wait()
+            _end(getattr(trainer.strategy.launcher, "procs", []), failed)
         if "LOCAL_RANK" in os.environ:
             if dist.is_initialized():
                 dist.destroy_process_group()
-            for name in VARIABLES:  # or the next run of a sweep would take itself for one of many
+            # Or the next run of a sweep would take itself for one of many, with fewer threads.
+            for name, value in before.items():
                 os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+            torch.set_num_threads(threads)
+
+
+def _end(processes: list[Any], failed: bool) -> None:
+    mine = list(processes)
+    processes.clear()  # Lightning watches this list, and would kill this process for their failure
+    for process in mine:
+        if failed:
+            process.kill()  # it may wait for this one, and for nothing else
+        process.wait()
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class Resumable(Scheduled):
         """Whether the first batch after a checkpoint is still to come."""
         self._streams: RandomState | None = None  # from a checkpoint within an epoch
         self._before_validation: RandomState | None = None
+        self._took_streams = False
         self._beginning: dict[str, Any] = {}  # of the effective batch at hand
         self._loaders: list[Any] = []  # states of data loaders before it
 
@@ -80,6 +81,7 @@ class Resumable(Scheduled):
             return  # streams of other processes would be none of ours
         mine = states[trainer.global_rank]
         self.load_process_state(mine)
+        self._took_streams = True
         streams = RandomState.of(mine["random"], trainer.strategy.root_device)
         # Between epochs now, for the data loader may draw its seed before the next one. Within an
         # epoch it had drawn it before: only the first batch goes on from there.
@@ -91,6 +93,9 @@ class Resumable(Scheduled):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self.resumes, self._streams, self._before_validation = False, None, None
+        self._took_streams = False
+        if stage == "fit" and self.trainer.global_step == 0:
+            self.skipped_steps = 0  # of a training before this one
         # It would have us keep a copy of the weights from before each step.
         warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
 
@@ -106,6 +111,7 @@ class Resumable(Scheduled):
         if self.resumes and self._streams is None and loop.restarting:
             # The training loader has drawn its seed; what a validation's draws is not for training.
             self._streams = RandomState(self.device)
+        self._note_loaders()  # an epoch that is resumed is not started again
 
     def on_train_epoch_start(self) -> None:
         self._note_loaders()

@@ -84,9 +84,12 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
             curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
 
     trainer.loggers = []  # the curves end with the training
+    tested = best.best_model_path or str(
+        kept
+    )  # a resumed run may have had nothing left to validate
     outcome = {
-        "val": _metrics(trainer.validate(module, data, best.best_model_path, verbose=False)),
-        "test": _metrics(trainer.test(module, data, best.best_model_path, verbose=False)),
+        "val": _metrics(trainer.validate(module, data, tested, verbose=False)),
+        "test": _metrics(trainer.test(module, data, tested, verbose=False)),
         "train": stopwatch.figures(trainer.global_step),
     }
     export(model, folder / "export", write=trainer.is_global_zero)
@@ -140,7 +143,7 @@ def export(model: Model, folder: Path, *, write: bool = True) -> None:
         folder: to be written.
         write: whether this process does; all of them put sharded weights together.
     """
-    weights = {name: sharding.whole(w) for name, w in model.network.state_dict().items()}
+    weights = {name: sharding.whole_on_host(w) for name, w in model.network.state_dict().items()}
     if write:
         model.network.eval()
         model.network.save_pretrained(folder, state_dict=weights)

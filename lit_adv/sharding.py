@@ -16,7 +16,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
-    for module in network.modules():
+    for module in reversed(list(network.modules())):  # lists within lists: the inner one first
         if isinstance(module, nn.ModuleList):
             for layer in module:
                 fully_shard(layer, mesh=mesh, reshard_after_forward=True)
@@ -36,6 +36,12 @@ def local(tensors: Sequence[Tensor]) -> list[Tensor]:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor itself, or all parts of it put together; all processes ask at once."""
     return tensor.full_tensor() if _dealt(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def whole_on_host(tensor: Tensor) -> Tensor:
+    """The same, but what was dealt out comes to the host: a device may not hold it all."""
+    together = whole(tensor)
+    return together if together is tensor else together.cpu()
 
 
 def like(tensor: Tensor, model: Tensor) -> Tensor:

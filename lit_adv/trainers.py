@@ -60,8 +60,8 @@ def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoin
     kept = [best, Keeper(**options)]
     if last.every_n_train_steps is not None:
         steps = whole(1, "checkpoint.every_n_train_steps", last.every_n_train_steps)
-        kept.append(ModelCheckpoint(every_n_train_steps=steps, **options))
+        kept.append(Keeper(every_n_train_steps=steps, **options))
     if last.every_n_minutes is not None:
         minutes = at_least(0, "checkpoint.every_n_minutes", last.every_n_minutes)
-        kept.append(ModelCheckpoint(train_time_interval=timedelta(minutes=minutes), **options))
+        kept.append(Keeper(train_time_interval=timedelta(minutes=minutes), **options))
     return kept

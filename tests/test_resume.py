@@ -137,6 +137,32 @@ def test_a_training_resumes_from_any_batch(method: str, parts: str, windows: int
 
 
 @quiet
+def test_a_training_that_stops_twice_within_one_effective_batch_resumes(tmp_path: Path):
+    whole = build("freelb", windows=3)
+    (tmp_path / "again").mkdir()
+    fit(whole, callbacks=[Save(tmp_path)])
+    fit(build("freelb", windows=3), callbacks=[Save(tmp_path / "again")], ckpt=tmp_path / "5.ckpt")
+    for first in (4, 9):  # in the second effective batch of either epoch
+        fit(
+            build("freelb", windows=3),
+            callbacks=[Save(tmp_path / "again")],
+            ckpt=tmp_path / f"{first}.ckpt",
+        )
+        rest = build("freelb", windows=3)
+        fit(rest, ckpt=tmp_path / "again" / "1.ckpt")
+        same(state(rest), state(whole))
+
+
+@quiet
+def test_a_new_training_counts_no_steps_skipped_by_the_last_one():
+    module = build("finetune")
+    fit(module)
+    module.skipped_steps = 2
+    fit(module)
+    assert module.skipped_steps == 0
+
+
+@quiet
 def test_free_ats_perturbation_persists_over_a_stop(tmp_path: Path):
     whole = build("free_at", persist=True)
     fit(whole, callbacks=[Save(tmp_path)])

@@ -65,4 +65,4 @@ class Teacher:
     @property
     def whole(self) -> dict[str, Tensor]:
         """The weights, where processes have parts of them put together; all ask at once."""
-        return {name: sharding.whole(weight) for name, weight in self.weights.items()}
+        return {name: sharding.whole_on_host(weight) for name, weight in self.weights.items()}
