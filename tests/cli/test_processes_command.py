@@ -32,8 +32,11 @@ def test_two_processes_train_and_measure_what_one_does(tmp_path: Path):
     assert said.count("results in") == 1 and "GLOBAL_RANK" not in said
 
 
-def test_two_processes_end_together_and_resume_to_the_last_bit(tmp_path: Path):
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_end_together_and_resume_to_the_last_bit(sharded: bool, tmp_path: Path):
     options = [*OPTIONS, "method=freelb", "trainer.accumulate_grad_batches=2", *SHARED]
+    if sharded:  # which masks are not made for
+        options += ["trainer=fsdp2", "trainer.precision=32-true", "mask=none"]
     ended = interrupted(tmp_path / "half", "SIGTERM", 9, *options)
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     assert ended.returncode == 143, ended.stderr
