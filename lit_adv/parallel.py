@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import (
 )
 from torch import Tensor
 
-from lit_adv import processes, sharding
+from lit_adv import processes, regions, sharding
 
 if TYPE_CHECKING:
     from lit_adv.loop import Loop
@@ -62,6 +62,7 @@ def deal_out(module: "Loop") -> None:
             module.differentiates_twice
         ),
         f"{name} runs layers without the others": module.cuts_network,
+        "model.compile=true compiles layers with whole weights": regions.compiled(network),
         f"{name} trains weights beside the network's": len(list(module.parameters()))
         > len(list(network.parameters())),
         f"mask={type(mask).__name__} draws for whole weights": mask.acts,
