@@ -1,10 +1,8 @@
 """Losses of training examples under models that did not train on them, by cross-validation."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -14,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from lit_adv import checkpoint
+from lit_adv.checkpoint_io import write
 from lit_adv.data.datamodule import TextData
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
@@ -74,9 +73,9 @@ def prepare(
                 rest = np.setdiff1d(np.arange(rows), held_out)
                 trainer.fit(module, data.some(rest.tolist(), shuffled=True))
                 known = _losses(module, data, held_out, trainer.strategy.root_device)
-                _save(part, losses=known, made=made)
+                write({"losses": known, "made": made}, part)
             losses[torch.from_numpy(held_out)] = known
-    _save(folder / FILE, losses=losses, made=made, examples=examples)
+    write({"losses": losses, "made": made, "examples": examples}, folder / FILE)
     for part in folder.glob("fold_*.pt"):
         part.unlink()
     flood.adopt(losses)
@@ -114,12 +113,6 @@ def _examples(data: TextData) -> str:
 
 def _digest(*values: object) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:32]
-
-
-def _save(path: Path, **content: Any) -> None:
-    part = path.with_suffix(".part")
-    torch.save(content, part)
-    os.replace(part, path)
 
 
 def _made(path: Path, made: str) -> Tensor | None:

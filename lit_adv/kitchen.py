@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from lit_adv import checkpoint, results, soup
+from lit_adv.checkpoint_io import write
 from lit_adv.data.datamodule import TextData
 from lit_adv.finetuner import FineTuner
 from lit_adv.models.model import Model
@@ -124,10 +124,8 @@ class Kitchen:
         """A checkpoint to test and export from: no optimizer, nothing to resume."""
         kept = ("hyper_parameters", "hparams_name", "pytorch-lightning_version", "lit_adv")
         described = {name: self.loaded[0][name] for name in kept if name in self.loaded[0]}
-        part = path.with_suffix(".part")
         progress = {"epoch": 0, "global_step": 0}
-        torch.save({**described, **progress, "state_dict": dict(weights)}, part)
-        part.replace(path)
+        write({**described, **progress, "state_dict": dict(weights)}, path)
 
 
 def check_alike(paths: list[Path], configs: list[dict[str, Any]]) -> None:

@@ -140,7 +140,7 @@ class Loop(Windowed):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self._end_interruption()  # of a training broken off
+        self._interruption = None  # of a training broken off
         if stage == "fit":
             parallel.check(self.trainer.strategy)
             mixes.check_module(self)
@@ -148,7 +148,7 @@ class Loop(Windowed):
             mixes.check_processes(self.descent, self.trainer.world_size)
 
     def configure_model(self) -> None:
-        parallel.deal_out(self)
+        parallel.deal_out(self, self.descent, self.task.network)
 
     def on_fit_start(self) -> None:
         self._finite = FirstNonFinite(self.device)
@@ -168,7 +168,7 @@ class Loop(Windowed):
                 parallel.part_streams()
 
     def on_train_end(self) -> None:
-        self._end_interruption()
+        self._interruption = None  # a module that holds a group of processes cannot be copied
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -203,10 +203,6 @@ class Loop(Windowed):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
         super().on_save_checkpoint(checkpoint)
-
-    def _end_interruption(self) -> None:
-        # A module that holds a group of processes could not be copied.
-        self._interruption = None
 
     def _check_finite(self) -> None:
         self._finite.check(self.trainer.num_training_batches, self.descent.accumulate_grad_batches)

@@ -123,3 +123,29 @@ def check_processes(descent: Descent, count: int) -> None:
             f"update.form=exact: the norm would be that of one of {count} processes' gradients; "
             "choose update.form=difference"
         )
+
+
+def check_sharded(method: type, descent: Descent, network: nn.Module, *, own_weights: bool) -> None:
+    """Refuse what cannot do with a process's share of the weights.
+
+    Args:
+        method: its class, with `differentiates_twice` and `cuts_network`.
+        descent: how the weights descend.
+        network: the task's.
+        own_weights: whether the method trains weights beside the network's.
+
+    Raises:
+        ValueError: a part of the training needs them whole.
+    """
+    name, mask = method.__name__, descent.mask
+    twice = getattr(method, "differentiates_twice", False)
+    reasons = {
+        f"{name} differentiates twice, which sharded weights do not allow": twice,
+        f"{name} runs layers without the others": getattr(method, "cuts_network", False),
+        "model.compile=true compiles layers with whole weights": regions.compiled(network),
+        f"{name} trains weights beside the network's": own_weights,
+        f"mask={type(mask).__name__} draws for whole weights": mask.acts,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ValueError(f"trainer.strategy=fsdp2: {reason}; choose trainer=ddp")

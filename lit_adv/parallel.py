@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
@@ -13,12 +12,11 @@ from lightning.pytorch.strategies import (
     ParallelStrategy,
     Strategy,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
-from lit_adv import processes, regions, sharding
-
-if TYPE_CHECKING:
-    from lit_adv.loop import Loop
+from lit_adv import mixes, processes, sharding
+from lit_adv.descent import Descent
+from lit_adv.random_state import apart
 
 
 def check(strategy: Strategy) -> None:
@@ -41,14 +39,14 @@ def reduces_always(strategy: Strategy) -> bool:
     return isinstance(strategy, ModelParallelStrategy)
 
 
-def deal_out(module: "Loop") -> None:
+def deal_out(module: L.LightningModule, descent: Descent, network: nn.Module) -> None:
     """Under ModelParallelStrategy: shard the network, once.
 
     Raises:
         ValueError: layers are meant to be cut as well, or a part of the training cannot do with a
             process's share of the weights.
     """
-    mesh, network = module.device_mesh, module.task.network
+    mesh = module.device_mesh
     if mesh is None or sharding.dealt_out(network):
         return
     if mesh["tensor_parallel"].size() > 1:
@@ -56,20 +54,8 @@ def deal_out(module: "Loop") -> None:
             f"trainer.strategy.tensor_parallel_size={mesh['tensor_parallel'].size()}: only whole "
             f"layers are dealt out; set 1, and data_parallel_size={mesh.size()}"
         )
-    name, mask = type(module).__name__, module.descent.mask
-    reasons = {
-        f"{name} differentiates twice, which sharded weights do not allow": (
-            module.differentiates_twice
-        ),
-        f"{name} runs layers without the others": module.cuts_network,
-        "model.compile=true compiles layers with whole weights": regions.compiled(network),
-        f"{name} trains weights beside the network's": len(list(module.parameters()))
-        > len(list(network.parameters())),
-        f"mask={type(mask).__name__} draws for whole weights": mask.acts,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ValueError(f"trainer.strategy=fsdp2: {reason}; choose trainer=ddp")
+    beside = len(list(module.parameters())) > len(list(network.parameters()))
+    mixes.check_sharded(type(module), descent, network, own_weights=beside)
     sharding.shard(network, mesh["data_parallel"])
 
 
@@ -95,8 +81,7 @@ def part_streams() -> None:
     the same mask.
     """
     if processes.rank():
-        seed = torch.initial_seed() + 0x9E3779B97F4A7C15 * processes.rank()
-        torch.manual_seed(seed % 2**63)
+        torch.manual_seed(apart(torch.initial_seed(), processes.rank()))
 
 
 def backward(

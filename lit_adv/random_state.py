@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def apart(seed: int, number: int) -> int:
+    """A seed for stream number `number`: those of neighbouring seeds and numbers do not meet."""
+    return (seed + 0x9E3779B97F4A7C15 * number) % 2**63  # a large odd factor
+
+
 class RandomState:
     """The state of PyTorch's random stream at one moment, to draw the same dropout masks again.
 

@@ -12,10 +12,14 @@ import torch.distributed as dist
 
 import __main__
 
-VARIABLES = (
-    *("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+VARIABLES = [
+    "LOCAL_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
     "OMP_NUM_THREADS",
-)
+]
 """What Lightning tells the processes that it starts, and leaves behind in this one."""
 
 

@@ -1,9 +1,7 @@
 """Sharding: weights that are dealt out to the processes, by PyTorch's `fully_shard` (FSDP2)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -52,29 +50,6 @@ def like(tensor: Tensor, model: Tensor) -> Tensor:
 
     mesh, placements = model.device_mesh, model.placements  # pyright: ignore[reportAttributeAccessIssue]
     return distribute_tensor(tensor.to(model.device), mesh, placements)
-
-
-@contextmanager
-def swapped(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside the block the network has these weights, of which each process has its parts.
-
-    They are copied in and out: a sharded module puts its weights together from memory of its own,
-    whatever its attributes are.
-    """
-    live = dict(network.named_parameters())
-    theirs = {name: live[name] for name in weights}
-    saved = {name: weight.detach().clone() for name, weight in theirs.items()}
-    _copy(theirs, weights)
-    try:
-        yield
-    finally:
-        _copy(theirs, saved)
-
-
-@torch.no_grad()
-def _copy(into: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    for name, weight in into.items():
-        _part(weight).copy_(_part(weights[name]))
 
 
 def _part(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lit_adv import processes
 from lit_adv.masks.mask import Mask, check_share, chosen
+from lit_adv.random_state import apart
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -50,8 +51,7 @@ class ChildF(Mask):
             self._seed = torch.initial_seed()
         if self._stream is None or self._stream.device != grads[0].device:
             self._stream = torch.Generator(grads[0].device)
-        # A large odd factor keeps the streams of neighbouring seeds and steps apart.
-        self._stream.manual_seed((self._seed + 0x9E3779B97F4A7C15 * (step + 1)) % 2**63)
+        self._stream.manual_seed(apart(self._seed, step + 1))
 
         kept, total = torch.zeros((), dtype=torch.int64, device=grads[0].device), 0
         for grad in grads:

@@ -1,5 +1,8 @@
 """Reference weights of a task, kept beside it without a second network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -27,7 +30,7 @@ class Teacher:
     def logits(self, task: Task, batch: Batch) -> Tensor:
         """Predictions under the reference weights, in evaluation mode, without a graph."""
         if sharding.dealt_out(task):
-            with evaluating(task), sharding.swapped(task, self.weights):
+            with evaluating(task), self._copied_into(task):
                 return task(batch)
         live = dict(task.named_parameters())
         weights = {name: weight.to(live[name].dtype) for name, weight in self.weights.items()}
@@ -61,6 +64,19 @@ class Teacher:
             )
         for name, weight in self.weights.items():
             weight.copy_(sharding.like(weights[name], weight))
+
+    @contextmanager
+    def _copied_into(self, task: Task) -> Iterator[None]:
+        # A sharded module puts its weights together from memory of its own, whatever its
+        # attributes are.
+        live = dict(task.named_parameters())
+        theirs = [live[name] for name in self.weights]
+        saved = [weight.detach().clone() for weight in theirs]
+        foreach.copy_(theirs, list(self.weights.values()))
+        try:
+            yield
+        finally:
+            foreach.copy_(theirs, saved)
 
     @property
     def whole(self) -> dict[str, Tensor]:
