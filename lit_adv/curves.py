@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"  # Okabe and Ito: distinct to the colour-blind
 
 
-def draw(metrics: Path, picture: Path, *, title: str, level: float | None = None) -> None:
+def draw(
+    metrics: Path, picture: Path, *, title: str, level: float | None = None, since: int = 0
+) -> None:
     """Draw the losses of one run.
 
     Args:
@@ -16,6 +18,7 @@ def draw(metrics: Path, picture: Path, *, title: str, level: float | None = None
         picture: file to write.
         title: what was run.
         level: flood level, or None.
+        since: the step it holds from.
     """
     with metrics.open() as file:
         rows = list(csv.DictReader(file))
@@ -32,7 +35,10 @@ def draw(metrics: Path, picture: Path, *, title: str, level: float | None = None
             *points, color=ORANGE, linewidth=2, linestyle="--", marker="o", label="validation"
         )
     if level is not None:
-        axes.axhline(level, color=GREY, linestyle=":", label=f"flood level {level:g}")
+        right = max((step for step, _ in train), default=since)
+        axes.hlines(level, since, right, GREY, ":", label=f"flood level {level:.3g}")
+        if since:
+            axes.axvline(since, color=GREY, linewidth=0.8)
     axes.set(title=title, xlabel="optimizer step", ylabel="loss")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)

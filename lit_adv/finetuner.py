@@ -49,6 +49,8 @@ class FineTuner(Perturbing):
         )
         self.same_dropout = options.get("same_dropout", True)
         self._random_state: RandomState | None = None
+        self.observers: list[Callable[[Batch, Tensor, float], None]] = []
+        """Shown the losses of every training pass, with their graph, before they are descended."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self.logits(batch)
@@ -145,6 +147,7 @@ class FineTuner(Perturbing):
             penalty: what is descended beside them and never flooded, [batch].
             wrt: the perturbation whose gradient is wanted; None = nobody's.
         """
+        self._show(batch, losses, share)
         self.window.accumulate(losses, share, penalty, batch)
         return None if wrt is None else self.gradient(batch, losses, wrt)
 
@@ -190,5 +193,12 @@ class FineTuner(Perturbing):
         if delta is not None:
             self.report(ball.lengths(delta))
 
+        if losses is not None:
+            self._show(batch, losses, share)
         self.window.conclude(losses, share, penalty, batch, self.completes)
         self.finish(counted=counted)
+
+    def _show(self, batch: Batch, losses: Tensor, share: float) -> None:
+        if not self.again:
+            for observe in self.observers:
+                observe(batch, losses, share)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
+import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
@@ -46,7 +47,7 @@ class Loop(Windowed):
     def __init__(self, task: Task, descent: Descent | None = None) -> None:
         super().__init__(task, descent)
         self.automatic_optimization = False
-        self._check_level()
+        self.descent.flood.check(self.task.chance_loss)
         mixes.check(type(self), self.descent)
         mixes.check_compiled(type(self), self.descent, task.network)
         self._finite = FirstNonFinite()
@@ -74,6 +75,7 @@ class Loop(Windowed):
             self._note_flood(window)
             return
         self.log("train/loss", window.loss, prog_bar=True)
+        self.descent.flood.note(window.loss)
 
         optimizer, update = self.optimizers(), self.descent.update
         assert isinstance(optimizer, LightningOptimizer)
@@ -147,6 +149,9 @@ class Loop(Windowed):
             mixes.check_precision(self.descent, str(self.trainer.precision))
             mixes.check_processes(self.descent, self.trainer.world_size)
 
+    def configure_callbacks(self) -> list[L.Callback]:
+        return self.descent.flood.callbacks()
+
     def configure_model(self) -> None:
         parallel.deal_out(self, self.descent, self.task.network)
 
@@ -206,11 +211,3 @@ class Loop(Windowed):
 
     def _check_finite(self) -> None:
         self._finite.check(self.trainer.num_training_batches, self.descent.accumulate_grad_batches)
-
-    def _check_level(self) -> None:
-        level, chance = self.descent.flood.level, self.task.chance_loss
-        if level is not None and chance is not None and level >= chance:
-            raise ValueError(
-                f"flood.b={level}: not below {chance:.3f}, the loss of a predictor that ignores "
-                "its input, so there would be nothing to learn; choose a lower level"
-            )

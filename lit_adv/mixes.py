@@ -35,7 +35,7 @@ def check(method: type, descent: Descent) -> None:
                 f"trainer.accumulate_grad_batches={descent.accumulate_grad_batches}: {name} steps "
                 "several times per batch, so a batch cannot be one of several; set 1"
             )
-    if isinstance(update, Alternate) and descent.flood.of is not None:
+    if isinstance(update, Alternate) and descent.flood.acts:
         raise ValueError(
             f"flood={type(descent.flood).__name__}: with update=alternate both would turn steps "
             "uphill, and two turns make a descent; choose one of them"

@@ -80,8 +80,10 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     finally:
         if trainer.is_global_zero and (folder / "metrics.csv").exists():
             title = results.title(describe(cfg))
-            level = module.descent.flood.level
-            curves.draw(folder / "metrics.csv", folder / "curves.png", title=title, level=level)
+            flood = module.descent.flood.outcome()
+            level, since = flood.get("b"), flood.get("step") or 0
+            path = folder / "curves.png"
+            curves.draw(folder / "metrics.csv", path, title=title, level=level, since=since)
 
     trainer.loggers = []  # the curves end with the training
     tested = best.best_model_path or str(
@@ -94,7 +96,7 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     }
     export(model, folder / "export", write=trainer.is_global_zero)
     if trainer.is_global_zero:
-        outcome = describe(cfg) | outcome
+        outcome = describe(cfg) | {"flooding": module.descent.flood.outcome()} | outcome
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
     split, _, name = (cfg.optimized_metric or monitor).partition("/")

@@ -16,7 +16,12 @@ CHOICES = [
     for path in sorted(group.rglob("*.yaml"))
 ]
 ABSTRACT = {("data", "batches")}
-NEEDED = {"local": ["data.path=here"], "hub": ["data.path=a/b"], "pretrained": ["model.name=here"]}
+NEEDED = {
+    "local": ["data.path=here"],
+    "hub": ["data.path=a/b"],
+    "pretrained": ["model.name=here"],
+    "half": ["flood.run=here"],
+}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -7,8 +7,10 @@ meet in one, or are refused.
 from functools import cache
 from itertools import combinations, product
 from pathlib import Path
+from tempfile import mkdtemp
 
 import lightning as L
+import logs
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -67,7 +69,12 @@ def mixes() -> list[dict[str, str]]:
 
 def overrides(mix: dict[str, str]) -> list[str]:
     chosen = [f"{group}={choice}" for group, choice in mix.items()]
-    level = ["flood.b=0.69"] if mix["flood"] in ("fixed", "individual") else []
+    level = {
+        "fixed": ["flood.b=0.69"],
+        "individual": ["flood.b=0.69"],
+        "auto": ["flood.b=0.69", "flood.accordance.every_n_steps=1", "flood.hysteresis=0"],
+        "half": [f"flood.run={logs.written(Path(mkdtemp()))}", "flood.factor=1.0"],
+    }.get(mix["flood"], [])
     return [*chosen, *level, "output_dir=.", "optimizer.lr=0.01"]
 
 
@@ -98,6 +105,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        default_root_dir=mkdtemp(),  # for the picture
         callbacks=[StopAfterFirstEpoch()] if stop else [],
     )
     rows = [{**b, "index": 4 * i + torch.arange(4)} for i, b in enumerate(batches(count=2))]

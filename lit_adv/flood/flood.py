@@ -3,6 +3,7 @@
 import math
 from typing import Any, Literal
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -31,6 +32,37 @@ class Flood:
             batch: where the losses are those of its examples.
         """
         return torch.ones_like(loss)
+
+    @property
+    def acts(self) -> bool:
+        """Whether it may ever turn a step uphill."""
+        return self.of is not None
+
+    def callbacks(self) -> list[L.Callback]:
+        """What has to watch the training for it."""
+        return []
+
+    def note(self, loss: Tensor) -> None:
+        """Hear the mean loss of an effective batch, []."""
+
+    def check(self, chance: float | None) -> None:
+        """Refuse a level at which there is nothing to learn.
+
+        Args:
+            chance: the loss of a predictor that ignores its input; None = unknown.
+
+        Raises:
+            ValueError: the level is not below it.
+        """
+        if self.level is not None and chance is not None and self.level >= chance:
+            raise ValueError(
+                f"flood.b={self.level}: not below {chance:.3f}, the loss of a predictor that "
+                "ignores its input, so there would be nothing to learn; choose a lower level"
+            )
+
+    def outcome(self) -> dict[str, Any]:
+        """What there is to know of it after the training."""
+        return {} if self.level is None else {"b": self.level}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to know of it."""

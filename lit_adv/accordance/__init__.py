@@ -1,0 +1,1 @@
+"""Gradient accordance while training: which batches, which gradients, what comes of them."""
