@@ -51,7 +51,7 @@ class Curve(L.Callback):
         self._losses: list[Tensor] = []
         self.epochs: list[dict[str, Any]] = []
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         self._losses.append(trainer.callback_metrics["train/loss"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

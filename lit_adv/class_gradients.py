@@ -47,11 +47,29 @@ def by_passes(
         rows: of each class.
         weights: those to differentiate by.
         scale: of the loss, where its gradient would vanish in float16; taken off again.
+
+    Raises:
+        ValueError: the losses are not those of single examples, or the batch cannot be cut.
     """
     count = sum(map(len, rows.values()))
     for label, mine in rows.items():
         part = batch if len(mine) == count else some(batch, mine, count)
-        yield label, gradient(losses(part).mean(), weights, scale)
+        yield label, gradient(_of(losses, part, len(mine)).mean(), weights, scale)
+
+
+def _of(losses: Losses, part: Any, count: int) -> Tensor:
+    """The losses of so many examples.
+
+    Raises:
+        ValueError: there are not as many.
+    """
+    values = losses(part)
+    if values.shape != (count,):
+        raise ValueError(
+            f"losses {list(values.shape)} of {count} examples: needs one for each; batches are cut "
+            "through mappings, lists and tuples, down to tensors with a row for each example"
+        )
+    return values
 
 
 def gradient(
@@ -99,7 +117,7 @@ def by_joint_passes(
     for label in sorted({label for counts in everywhere for label in counts}):
         mine = rows.get(label, [])
         count = sum(map(len, rows.values()))
-        values = losses(some(batch, mine or [0], count))
+        values = _of(losses, some(batch, mine or [0], count), len(mine or [0]))
         examples = sum(counts.get(label, 0) for counts in everywhere)
         # The backward pass averages over the processes.
         factor = scale * processes.count() / examples if mine else 0.0
@@ -150,7 +168,7 @@ def of_head(
     handle = head.register_forward_hook(cut)
     try:
         with standstill.still(network.parameters()):  # there is a graph behind the cut only
-            values = losses(batch)
+            values = _of(losses, batch, sum(map(len, rows.values())))
     finally:
         handle.remove()
     if len(seen) != 1 or len(seen[0][0]) != len(values):

@@ -11,6 +11,7 @@ from lit_adv import processes
 from lit_adv.accordance.probe import Probe
 from lit_adv.functional.accordance import Normalize
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.functional.vectors import dot
 from lit_adv.nested import size
 
 
@@ -68,6 +69,4 @@ class Against:
         return mean(found), error
 
     def _dot(self, a: list[Tensor], b: list[Tensor]) -> float:
-        wide = ((at_least_float32(x), at_least_float32(y)) for x, y in zip(a, b, strict=True))
-        parts = [x.reshape(-1).dot(y.reshape(-1)) for x, y in wide]
-        return float(self._probe.total(torch.stack(parts).double().sum()))
+        return float(self._probe.total(dot(a, b)))

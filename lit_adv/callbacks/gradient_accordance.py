@@ -47,7 +47,8 @@ class GradientAccordance(L.Callback):
     zero, a step still lowers the held-out loss.
 
     Every process looks at its own batches; their sums are added up once per window. With sharded
-    weights the batches of all processes are one, and each keeps its part of the vectors.
+    weights the batches of all processes are one, and each keeps its part of the vectors (but not
+    with parameters=head, whose vectors are whole in each).
 
     Works for any LightningModule:
 
@@ -274,9 +275,11 @@ class GradientAccordance(L.Callback):
         self._begun = trainer.global_step
 
     def _fresh(self) -> Accordance:
-        sketch = None if self.sketch is None else CountSketch(self.sketch)
-        total = self._probe().total
-        return Accordance(self.normalize, matrix=False, sketch=sketch, total=total)
+        probe = self._probe()
+        # Parts of one vector are sketched apart, or like places in them would always meet.
+        seed = processes.rank() if probe.joint else 0
+        sketch = None if self.sketch is None else CountSketch(self.sketch, seed)
+        return Accordance(self.normalize, matrix=False, sketch=sketch, total=probe.total)
 
     @property
     def _merges(self) -> bool:
@@ -291,7 +294,8 @@ class GradientAccordance(L.Callback):
         self._end(trainer, pl_module)
 
     def _end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.picture is not None and self.readings and trainer.is_global_zero:
+        there = any(reading.values for reading in self.readings)
+        if self.picture is not None and there and trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / self.picture
             picture.draw(self.readings, self.validation, path, marked=self.pairs)
         observers = getattr(pl_module, "observers", [])

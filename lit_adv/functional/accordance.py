@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_adv.functional.history import History
-from lit_adv.functional.sketch import CountSketch, Vector, tensors
+from lit_adv.functional.sketch import CountSketch
+from lit_adv.functional.vectors import Vector, dot, tensors
 
 _ALL = object()  # no class: all of a batch so far
 
@@ -84,36 +85,48 @@ class Accordance:
         Raises:
             ValueError: a class comes twice.
         """
-        held: dict[Hashable, tuple[list[Tensor], float]] = {}
+        held: dict[Hashable, tuple[list[Tensor], float, int]] = {}
         rows: dict[Hashable, Tensor] = {}
         seen: set[Hashable] = set()
         for label, vector in gradients.items() if isinstance(gradients, Mapping) else gradients:
             if label in seen:
                 raise ValueError(f"update: class {label} comes twice in one batch")
-            gradient = tensors(vector)
-            length = math.sqrt(self._dot(gradient, gradient))
-            if not math.isfinite(length) or (self.normalize == "cosine" and length == 0):
-                continue
-            factor = 1 / length if self.normalize == "cosine" else 1.0
-            self._count(frozenset([label]), (factor * length) ** 2, 1)
-            for other, (theirs, scale) in held.items():
-                pair = frozenset([label, other]) if self.matrix else frozenset()
-                inner = factor * scale * self._dot(gradient, theirs)
-                self._count(pair, inner, 1 if self.matrix else len(seen))
             seen.add(label)
-            if self.matrix or not held:
-                held[label] = (gradient, factor)
-            else:
-                held = {_ALL: (_sum(*held.values(), (gradient, factor)), 1.0)}
-            if self.exact:
-                if label not in self.sums:
-                    self.sums[label] = [_zeros(part) for part in gradient]
-                for part, more in zip(self.sums[label], gradient, strict=True):
-                    part.add_(more, alpha=factor)
-            if self.sketch is not None:
-                rows[label] = self._total(factor * self.sketch(gradient))
+            # In a method of its own: a gradient is let go before the next one is made.
+            self._add(label, tensors(vector), held, rows)
         self.batches += 1
         self.history.append(rows)
+
+    @torch.no_grad()  # here: what makes gradients one at a time needs its graph
+    def _add(
+        self,
+        label: Hashable,
+        gradient: list[Tensor],
+        held: dict[Hashable, tuple[list[Tensor], float, int]],
+        rows: dict[Hashable, Tensor],
+    ) -> None:
+        """One gradient of the batch at hand, of which `held` has the earlier ones or their sum."""
+        length = math.sqrt(self._dot(gradient, gradient))
+        if not math.isfinite(length) or (self.normalize == "cosine" and length == 0):
+            return
+        factor = 1 / length if self.normalize == "cosine" else 1.0
+        self._count(frozenset([label]), (factor * length) ** 2, 1)
+        for other, (theirs, scale, present) in held.items():
+            pair = frozenset([label, other]) if self.matrix else frozenset[Hashable]()
+            self._count(pair, factor * scale * self._dot(gradient, theirs), present)
+        if self.matrix or not held:
+            held[label] = (gradient, factor, 1)
+        else:
+            ((before, by, present),) = held.values()
+            held.clear()
+            held[_ALL] = (_sum((before, by), (gradient, factor)), 1.0, present + 1)
+        if self.exact:
+            if label not in self.sums:
+                self.sums[label] = [_zeros(part) for part in gradient]
+            for part, more in zip(self.sums[label], gradient, strict=True):
+                part.add_(more, alpha=factor)
+        if self.sketch is not None:
+            rows[label] = self._total(factor * self.sketch(gradient))
 
     def merge(self, other: "Accordance") -> None:
         """Add the batches of another, which had the same options and none of the same batches."""
@@ -167,7 +180,7 @@ class Accordance:
                 gram[i, j] = gram[j, i] = self._dot(self.sums[a], self.sums[labels[j]])
             gram[i, i] = self._dot(self.sums[a], self.sums[a])
         own = {pair: value for pair, value in self.inner.items() if len(pair) == 1}
-        within = sum(self.inner.values()) - sum(own.values())  # of unordered pairs
+        within = sum(self.inner.values(), 0.0) - sum(own.values(), 0.0)  # of unordered pairs
         together = sum(count for pair, count in self.together.items() if len(pair) != 1)
         same = float(gram.trace()) - sum(own.values())
         everything = self._everything(gram) - sum(own.values()) - 2 * within
@@ -189,9 +202,13 @@ class Accordance:
         if self.matrix or not self.sums:
             return float(gram.sum())
         # Tensor by tensor: a sum of its own would be one vector more.
-        sums = (torch.stack(these).sum(0) for these in zip(*self.sums.values(), strict=True))
-        squares = [_wide(part).dot(_wide(part)) for part in sums]
-        return float(self._total(torch.stack(squares).double().sum()))
+        squares = []
+        for first, *others in zip(*self.sums.values(), strict=True):
+            whole = first.clone()
+            for part in others:
+                whole += part
+            squares.append(dot([whole], [whole]))
+        return float(self._total(torch.stack(squares).sum()))
 
     def _matrix(self, labels: list[Hashable], gram: Tensor, n: Tensor) -> Tensor:
         mean = torch.full_like(gram, math.nan)
@@ -207,19 +224,13 @@ class Accordance:
         self.together[pair] += times
 
     def _dot(self, a: list[Tensor], b: list[Tensor]) -> float:
-        """Inner product: each tensor's in float32 at least, their sum in float64."""
-        parts = [_wide(x).dot(_wide(y)) for x, y in zip(a, b, strict=True)]
-        return float(self._total(torch.stack(parts).double().sum()))
+        return float(self._total(dot(a, b)))
 
 
 def _sum(one: tuple[list[Tensor], float], two: tuple[list[Tensor], float]) -> list[Tensor]:
     """Both gradients, each times its factor, in new tensors."""
     (a, by), (b, alpha) = one, two
-    return [(x * by).add_(y, alpha=alpha) for x, y in zip(a, b, strict=True)]
-
-
-def _wide(part: Tensor) -> Tensor:
-    return part.reshape(-1).to(torch.promote_types(part.dtype, torch.float32))
+    return [_zeros(x).add_(x, alpha=by).add_(y, alpha=alpha) for x, y in zip(a, b, strict=True)]
 
 
 def _zeros(part: Tensor) -> Tensor:

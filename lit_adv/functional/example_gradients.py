@@ -20,6 +20,10 @@ def example_gradients(
         for i in range(examples):
             accordance.update({0: [gradient[i] for gradient in gradients.values()]})
 
+    Of transformers a padding mask has to be boolean, [batch, 1, 1, tokens], or none at all: theirs
+    ask whether there is any padding, which vmap cannot answer. Within
+    `attention.twice_differentiable()` it needs no slow fallback of fused attention.
+
     Args:
         losses: from weights by name and a batch to losses, [examples]; by `functional_call`.
         weights: those to differentiate by.

@@ -70,8 +70,8 @@ class History:
     def standard_errors(self) -> dict[str, float]:
         """Of `cross`, `same` and `all`: `sqrt((n - 1) / n sum_s (m_s - m)^2)`, m_s without batch s.
 
-        The jackknife over batches; where gradients are pure noise it is sqrt(2) too large. NaN for
-        fewer than three batches.
+        m is the mean of all m_s. The jackknife over batches; where gradients are pure noise it is
+        sqrt(2) too large. NaN for fewer than three batches.
         """
         return {name: self._jackknife(name) for name in ("cross", "same", "all")}
 

@@ -1,13 +1,11 @@
 """CountSketch: short vectors whose inner products are, on average, those of the long ones."""
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-Vector: TypeAlias = Tensor | Sequence[Tensor]
-"""A gradient: one tensor, or those of all weights."""
+from lit_adv.functional.vectors import Vector, tensors
 
 
 class CountSketch:
@@ -36,7 +34,7 @@ class CountSketch:
         self.size, self.seed = size, seed
         self._shapes: list[int] = []
         self._signs: list[Tensor] = []
-        self._starts: list[list[int]] = []
+        self._pieces: list[list[tuple[int, int]]] = []
 
     def __call__(self, vector: Vector) -> Tensor:
         """The sketch, [size], in float32 at least.
@@ -55,23 +53,26 @@ class CountSketch:
             raise ValueError("sketch: this vector has other coordinates than the first one")
         dtype = torch.promote_types(parts[0].dtype, torch.float32)
         buckets = torch.zeros(2 * self.size, dtype=dtype, device=parts[0].device)
-        for part, signs, starts in zip(parts, self._signs, self._starts, strict=True):
-            signed = part * signs
-            for run, start in zip(signed.split(self.size), starts, strict=True):
-                buckets[start : start + len(run)] += run
+        for part, signs, pieces in zip(parts, self._signs, self._pieces, strict=True):
+            signed = (part * signs).split([length for _, length in pieces])
+            for piece, (start, length) in zip(signed, pieces, strict=True):
+                buckets[start : start + length] += piece
         return buckets[: self.size] + buckets[self.size :]
 
     def _draw(self, shapes: list[int], device: torch.device) -> None:
         stream = torch.Generator().manual_seed(self.seed)
         self._shapes = shapes
+        runs = -(-sum(shapes) // self.size)
+        firsts = torch.randint(0, self.size, (runs,), generator=stream).tolist()
+        begin = 0
         for count in shapes:
             signs = torch.randint(0, 2, (count,), generator=stream, dtype=torch.int8)
             self._signs.append(signs.mul_(2).sub_(1).to(device))
-            runs = -(-count // self.size)
-            starts = torch.randint(0, self.size, (runs,), generator=stream)
-            self._starts.append(starts.tolist())
-
-
-def tensors(vector: Vector) -> list[Tensor]:
-    """The vector as a list of tensors."""
-    return [vector] if isinstance(vector, Tensor) else list(vector)
+            # A run goes on from one tensor to the next: it ends where a multiple of size does.
+            end = begin + count
+            ends = range(begin - begin % self.size + self.size, end, self.size)
+            cuts = [begin, *ends, end] if count else []
+            self._pieces.append(
+                [(firsts[i // self.size] + i % self.size, j - i) for i, j in pairwise(cuts)]
+            )
+            begin = end
