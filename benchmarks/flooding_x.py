@@ -115,7 +115,7 @@ def watching(pairs: Any) -> Auto:
     """flood=auto, by all training batches: the decision is then that of the plain runs' curves."""
     against = "validation" if pairs == "validation" else "train"
     watch = GradientAccordance(against=against, batches=1.0, held_out=256, picture=None)
-    return Auto(pairs, accordance=watch)
+    return Auto(pairs, hysteresis=0.0, accordance=watch)
 
 
 def train(folder: Path, rows: int, seed: int, name: str) -> dict[str, Any]:

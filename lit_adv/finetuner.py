@@ -147,7 +147,7 @@ class FineTuner(Perturbing):
             penalty: what is descended beside them and never flooded, [batch].
             wrt: the perturbation whose gradient is wanted; None = nobody's.
         """
-        self._show(batch, losses, share)
+        self.show(batch, losses, share)
         self.window.accumulate(losses, share, penalty, batch)
         return None if wrt is None else self.gradient(batch, losses, wrt)
 
@@ -194,11 +194,12 @@ class FineTuner(Perturbing):
             self.report(ball.lengths(delta))
 
         if losses is not None:
-            self._show(batch, losses, share)
+            self.show(batch, losses, share)
         self.window.conclude(losses, share, penalty, batch, self.completes)
         self.finish(counted=counted)
 
-    def _show(self, batch: Batch, losses: Tensor, share: float) -> None:
+    def show(self, batch: Batch, losses: Tensor, share: float) -> None:
+        """Show the observers a training pass; not that of a second look."""
         if not self.again:
             for observe in self.observers:
                 observe(batch, losses, share)

@@ -41,12 +41,11 @@ def held_out(trainer: L.Trainer, module: L.LightningModule, examples: int) -> li
             "(trainer.limit_val_batches above 0), or set accordance.against=train"
         )
     wanted = int(min(BATCHES, there))
-    places = {wanted - 1} if math.isinf(there) else set[int]()
-    places |= {n if math.isinf(there) else n * int(there) // wanted for n in range(wanted)}
+    places = [n if math.isinf(there) else n * int(there) // wanted for n in range(wanted)]
     streams = (getattr(part, "generator", None) for part in (loader, getattr(loader, "sampler", 0)))
     now = RandomState(module.device, *(stream for stream in streams if stream is not None))
     try:
-        batches = [b for n, b in enumerate(islice(loader, max(places) + 1)) if n in places]
+        batches = [b for n, b in enumerate(islice(loader, places[-1] + 1)) if n in places]
     finally:
         now.rewind()
     rows = math.ceil(examples / wanted / processes.count())

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 from lit_adv.ranges import at_least, one_of
 
@@ -36,10 +36,6 @@ class Reading:
         """Standard error; 0 where it is unknown."""
         error = self.errors.get(series, 0.0)
         return error if math.isfinite(error) else 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 class SignWatch:

@@ -210,7 +210,7 @@ class GradientAccordance(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule
     ) -> tuple[dict[str, float], dict[str, float]]:
         probe, now = self._probe(), self._now
-        if self.theta == "moving" and not self._observed:
+        if self.theta == "moving" and not (self._observed or now.accordance.sums):
             raise ValueError(
                 f"accordance.theta=moving: {type(module).__name__} has shown no losses; call "
                 "observe(batch, losses) in its training_step, or set theta=fixed"
@@ -243,6 +243,7 @@ class GradientAccordance(L.Callback):
         if not self._fitting:
             return
         self.readings, self.validation, self._state = [], [], {}
+        self._forget()
         if self.losses is None and not hasattr(getattr(pl_module, "task", None), "losses"):
             raise ValueError(
                 f"GradientAccordance: {type(pl_module).__name__} does not say the losses of its "
@@ -287,11 +288,12 @@ class GradientAccordance(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._end(trainer, pl_module)
+        self._forget()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        self._end(trainer, pl_module)
+        self._end(trainer, pl_module)  # and forgets nothing: a checkpoint may be written now
 
     def _end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         there = any(reading.values for reading in self.readings)
@@ -301,7 +303,6 @@ class GradientAccordance(L.Callback):
         observers = getattr(pl_module, "observers", [])
         if self.observe in observers:
             observers.remove(self.observe)
-        self._forget()
 
     def _forget(self) -> None:
         """Whatever belongs to one training."""

@@ -135,9 +135,10 @@ class YOPO(FineTuner):
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
         answer = _tensor(outputs[0])
-        answer.retain_grad()
-        grad = self.accumulate(batch, losses, share, wrt=delta)
-        return self.gradient(batch, losses, answer), grad
+        self.show(batch, losses, share)
+        answer.retain_grad()  # now: what observers ask for would be added to it
+        self.window.accumulate(losses, share, None, batch)
+        return self.gradient(batch, losses, answer), self.gradient(batch, losses, delta)
 
     def propagate_rest(
         self, batch: Batch, delta: Tensor, share: float

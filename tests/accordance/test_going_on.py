@@ -12,9 +12,11 @@ from accordance.brute import Log, data, network, task, watch
 from accordance.foreign import GoesOn, Loader, Plain, classes, cross_entropy, pairs, trained
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from testbed import METHODS, Recorder, Stream, close, sgd, without_lightnings_own_warnings
 
 from lit_adv.accordance.readings import Reading
+from lit_adv.callbacks.keeper import Keeper
 
 near = pytest.approx
 SERIES = {"cross", "same", "all", "within"}
@@ -104,6 +106,29 @@ def test_so_does_that_of_a_module_of_somebody_elses(theta: str, tmp_path: Path):
     agree(ends[1], ends[0])
     agree(ends[2], ends[0])
     assert [reading.step for reading in ends[0]] == [4, 7]
+
+
+class Interrupt(L.Callback):
+    """Tells the training to end after the fifth batch, as a signal does."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+        trainer._signal_connector.received_sigterm = trainer.global_step == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
+@pytest.mark.parametrize("theta", ["fixed", "moving"])
+def test_so_does_one_that_is_told_to_end(theta: str, tmp_path: Path):
+    options = {"theta": theta, "every_n_steps": 3, "picture": "accordance.png"}
+    whole, first, rest = (watch(**options) for _ in range(3))
+    run(method(), whole, default_root_dir=tmp_path)
+    keeper = Keeper(tmp_path / "kept", "end", every_n_train_steps=100)
+    with pytest.raises(SIGTERMException):
+        run(
+            method(), first, keeper, Interrupt(), enable_checkpointing=True,
+            default_root_dir=tmp_path,
+        )  # fmt: skip
+    run(method(), rest, resume=tmp_path / "kept" / "end.ckpt", default_root_dir=tmp_path)
+    agree(rest.readings, whole.readings)
 
 
 def test_a_checkpoint_holds_plain_values(tmp_path: Path):

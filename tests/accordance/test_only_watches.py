@@ -11,7 +11,7 @@ import torch
 from accordance.brute import Log, data, network, task, watch
 from accordance.foreign import Loader, Plain, classes, cross_entropy, pairs, trained
 from lightning.pytorch.plugins.precision import MixedPrecision
-from testbed import FREE, METHODS, Recorder, same, sgd
+from testbed import FREE, METHODS, Recorder, Run, batches, bert, classify, fit, same, sgd
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -70,11 +70,10 @@ def ending(name: str, own: bool, *callbacks: L.Callback) -> tuple[Any, Any]:
 unwatched = cache(ending)
 
 RUNS = [
-    *((name, way, False) for name in ("finetune", "freelb", "smart", "free_at", "sam")
-      for way in ("fixed", "moving")),
-    *(("finetune", way, False) for way in ("fixed, train", "head", "moving, some")),
+    *((name, "fixed", False) for name in ("finetune", "freelb", "smart", "free_at", "sam")),
+    *(("sam", way, False) for way in ("fixed, train", "head", "moving", "moving, some")),
     ("finetune", "fixed", True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name, way, own", RUNS)
@@ -87,6 +86,19 @@ def test_weights_and_losses_are_those_of_a_training_that_nobody_watches(
     assert logged == unwatched(name, own)[1] and len(logged) == 14 + 4
     assert len(accordance.readings) >= 2
     assert all("all" in reading.values for reading in accordance.readings if reading.step % 7)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "free_at"])
+def test_training_passes_of_every_method_are_watched_without_a_trace(name: str):
+    def run(*callbacks: L.Callback) -> Run:
+        build = FREE if name == "free_at" else METHODS[name]
+        return fit(build(classify(bert(dropout=0.1)), sgd()), batches(2), callbacks=callbacks)
+
+    accordance = watch(theta="moving")
+    watched, alone = run(accordance), run()
+    same(watched.gradients, alone.gradients)
+    same(watched.weights, alone.weights)
+    assert accordance.readings[0].values.keys() == {"cross", "same", "all", "within"}
 
 
 def of_others(way: str) -> dict[str, Any]:
@@ -224,11 +236,11 @@ class Scale(torch.amp.GradScaler):
 
 def test_no_host_waits_at_batches_that_are_not_looked_at():
     asked = []
-    for batches in (2, 7):
+    for count in (2, 7):
         scale = Scale("cpu", init_scale=8.0)
         module = METHODS["freelb"](task(network().float()), sgd())
         plugin = MixedPrecision("16-mixed", "cpu", scale)
-        accordance = watch(theta="moving", batches=batches)
+        accordance = watch(theta="moving", batches=count)
         trained(module, accordance, data=Loader(data()), epochs=1, plugins=[plugin])
         asked.append(scale.asked)
     passes = 4

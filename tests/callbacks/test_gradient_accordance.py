@@ -267,14 +267,20 @@ def moving_gradients(module: Recorder, seen: Weights, count: int) -> list[ClassG
     return found
 
 
-@pytest.mark.parametrize("accumulate, every, batches, windows", [
+CUTS: list[tuple[int, int | None, float, list[Sequence[int]]]] = [
+    (1, 3, 1.0, [range(3), range(3, 6), [6]]),
+    (2, 3, 4, [[1, 2, 4, 5], [6]]),
     (1, None, 1.0, [range(7)]),
     (1, None, 3, [[2, 4, 6]]),
-    (1, 3, 1.0, [range(3), range(3, 6), [6]]),
     (2, None, 1.0, [range(7)]),
-    (2, 3, 4, [[1, 2, 4, 5], [6]]),
-])  # fmt: skip
-@pytest.mark.parametrize("kind", KINDS)
+]
+"""Batches per step, steps per window, batches to look at, and which these are."""
+
+
+@pytest.mark.parametrize(
+    "kind, accumulate, every, batches, windows",
+    [(kind, *cut) for kind in KINDS for cut in (CUTS if kind == "finetune" else CUTS[:2])],
+)
 def test_moving_readings_are_of_the_training_passes_at_their_weights(
     kind: str, accumulate: int, every: int | None, batches: float, windows: list[Sequence[int]]
 ):

@@ -60,7 +60,7 @@ WINDOWS = {"every_n_steps": 2}
 CASES: dict[str, Case] = {
     "unwatched": Case(None),
     "fixed": Case(),
-    "inner products": Case({"normalize": "none", "sketch": 64}),
+    "inner products": Case({"normalize": "none", "sketch": 64, "against": "both"}),
     "windows": Case({**WINDOWS, "against": "both"}),
     "validation": Case({"against": "validation"}),
     "head": Case({"parameters": "head", "against": "both"}),
