@@ -49,10 +49,10 @@ def test_the_decision_stands_in_the_log_and_in_the_results(
     assert (tmp_path / "run" / "accordance.png").stat().st_size > 0
 
 
-def test_two_processes_decide_what_one_does(tmp_path: Path):
-    for name, more in (("one", []), ("two", SHARED)):
-        run(tmp_path / name, *AUTO, *more)
-    one, two = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("one", "two"))
+def test_two_processes_decide_what_one_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    one = train(monkeypatch, tmp_path / "one", *AUTO)
+    run(tmp_path / "two", *AUTO, *SHARED)
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert one["flooding"]["step"] is not None
     # Each process's part of a batch is a batch to the accordance, so its value is another.
     for key in ("step", "b"):
