@@ -1,7 +1,7 @@
 """Does gradient accordance tell when to flood, and does flooding then help?
 
-    python -m benchmarks.flooding_x --data mr trec ag_news_noisy --rows 512 --seeds 5
-    python -m benchmarks.flooding_x --report docs
+    python -m benchmarks.flooding_x --data mr trec ag_news_noisy --rows 512 --seeds 0 1 2 3 4
+    python -m benchmarks.flooding_x_report docs
 
 MiniLM is fine-tuned on some rows of each set, AdamW at a constant rate of 5e-5, batches of 32,
 gradients clipped at 1, in bfloat16 autocast; each seed draws rows, head, order and dropout. The

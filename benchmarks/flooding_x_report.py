@@ -1,4 +1,4 @@
-"""Tables and pictures of what `benchmarks.flooding_x` has left.
+"""Tables and pictures of what `benchmarks.flooding_x` has left, also into `flooding-x.md`.
 
 python -m benchmarks.flooding_x_report docs
 """
@@ -87,6 +87,14 @@ def outcomes(runs: Runs) -> str:
     return _table(lines)
 
 
+def filled(text: str, tables: dict[str, str]) -> str:
+    """The text with each table between the marks that name it."""
+    for name, table in tables.items():
+        (before, _, rest), end = text.partition(f"<!-- {name} -->\n"), f"<!-- /{name} -->"
+        text = f"{before}<!-- {name} -->\n{table}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
 def draw(data: str, plain: list[dict[str, Any]], path: Path) -> None:
     """Accordance and test loss by epoch, mean and standard deviation over the seeds."""
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -139,7 +147,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the pictures")
     folder = parser.parse_args().folder
     runs = read()
-    print(signals(runs), outcomes(runs), sep="\n\n")
+    tables = {"signals": signals(runs), "outcomes": outcomes(runs)}
+    print(*tables.values(), sep="\n\n")
+    page = folder / "flooding-x.md"
+    if page.exists():
+        page.write_text(filled(page.read_text(), tables))
     for data, settings in runs.items():
         name = data.replace(", ", "-")
         draw(data, settings["plain"], folder / f"flooding-x-{name}.png")
