@@ -13,8 +13,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.flooding_x import FOLDER, METRICS
-from lit_adv.accordance.picture import GREY, ORANGE, STYLES
+from lit_adv.accordance.picture import STYLES
 from lit_adv.accordance.readings import SERIES, Direction, Reading, changes
+from lit_adv.curves import GREY, ORANGE
 
 TRIGGERS: list[tuple[str, Direction, float]] = [
     ("cross", "neg_to_pos", 0.0),

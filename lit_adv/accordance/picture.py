@@ -6,15 +6,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lit_adv.accordance.readings import SERIES, Reading, changes
+from lit_adv.curves import BLUE, GREY, ORANGE
 
 # Okabe and Ito: distinct to the colour-blind; and by their lines in grey.
 STYLES = {
-    "cross": ("#0072B2", "-", "o", "other classes"),
+    "cross": (BLUE, "-", "o", "other classes"),
     "same": ("#009E73", "--", "s", "same class"),
     "all": ("#56B4E9", "-.", "^", "all pairs"),
     "validation": ("#CC79A7", "-", "D", "against held-out data"),
 }
-ORANGE, GREY = "#D55E00", "#555555"
 
 
 def draw(

@@ -258,6 +258,9 @@ class GradientAccordance(L.Callback):
         if self.against != "train":
             with self._probe().standing_still():
                 self._held_out = held_out(trainer, pl_module, self.held_out)
+        if self.sketch is not None:  # once: it draws a sign for each weight
+            # Parts of one vector are sketched apart, or like places in them would always meet.
+            self._sketch = CountSketch(self.sketch, processes.rank() if self._probe().joint else 0)
         self._step = trainer.global_step
         self._epoch = self._fresh() if self._merges else None
         self._begin(trainer)
@@ -276,11 +279,8 @@ class GradientAccordance(L.Callback):
         self._begun = trainer.global_step
 
     def _fresh(self) -> Accordance:
-        probe = self._probe()
-        # Parts of one vector are sketched apart, or like places in them would always meet.
-        seed = processes.rank() if probe.joint else 0
-        sketch = None if self.sketch is None else CountSketch(self.sketch, seed)
-        return Accordance(self.normalize, matrix=False, sketch=sketch, total=probe.total)
+        total, sketch = self._probe().total, self._sketch
+        return Accordance(self.normalize, matrix=False, sketch=sketch, total=total)
 
     @property
     def _merges(self) -> bool:
@@ -309,6 +309,7 @@ class GradientAccordance(L.Callback):
         self._probe: Callable[[], Probe] = _no_training
         self._now: Any = None
         self._epoch: Accordance | None = None
+        self._sketch: CountSketch | None = None
         self._held_out: list[Any] = []
         self._step = self._begun = 0
         self._observed = False

@@ -13,19 +13,34 @@ from distributed.cases import WORLD
 TESTS = Path(__file__).parents[1]
 
 
-def launch(folder: Path, kind: str, seconds: float = 300) -> list[dict[str, Any]]:
-    """Train all cases of this kind in several processes; returns what each of them ends with."""
+def launch(
+    folder: Path,
+    kind: str,
+    *,
+    script: str = "distributed.train",
+    world: int = WORLD,
+    seconds: float = 300,
+) -> list[dict[str, Any]]:
+    """Train all cases of this kind in several processes; returns what each of them ends with.
+
+    Args:
+        folder: for what they write: `KIND-RANK.pt` each.
+        kind: of the cases.
+        script: module that each process runs, with folder and kind.
+        world: number of processes.
+        seconds: limit of each.
+    """
     shared = {
         **os.environ,
         "PYTHONPATH": str(TESTS),
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(WORLD),
+        "WORLD_SIZE": str(world),
         "NODE_RANK": "0",
     }
-    command = [sys.executable, "-m", "distributed.train", str(folder), kind]
-    logs = [(folder / f"{kind}-{rank}.log").open("w+") for rank in range(WORLD)]
+    command = [sys.executable, "-m", script, str(folder), kind]
+    logs = [(folder / f"{kind}-{rank}.log").open("w+") for rank in range(world)]
     running = [
         subprocess.Popen(
             command, env={**shared, "LOCAL_RANK": str(rank)}, stdout=log, stderr=log, cwd=TESTS
@@ -42,8 +57,8 @@ def launch(folder: Path, kind: str, seconds: float = 300) -> list[dict[str, Any]
             log.seek(0)
             said.append(log.read()[-3000:])
             log.close()
-    assert codes == [0] * WORLD, "\n".join(said)
-    return [torch.load(folder / f"{kind}-{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    assert codes == [0] * world, "\n".join(said)
+    return [torch.load(folder / f"{kind}-{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 def free_port() -> int:

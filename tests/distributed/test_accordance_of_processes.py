@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from accordance.brute import at, gradients, means
-from distributed.watched import BATCHES, CASES, SHARDED, cases, data, launch, module_of, trained
+from distributed.launch import launch
+from distributed.watched import BATCHES, CASES, SHARDED, cases, data, module_of, trained
 from testbed import same
 
 Outcome = dict[str, Any]
@@ -18,7 +19,12 @@ WORLDS = (2, 3)
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Outcome]]:
     """What each process ends with, by their number."""
-    return {world: launch(tmp_path_factory.mktemp("watched"), world) for world in WORLDS}
+
+    def launched(world: int) -> list[dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("watched")
+        return launch(folder, str(world), script="distributed.watched", world=world)
+
+    return {world: launched(world) for world in WORLDS}
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import torch
 from accordance.brute import CLASSES, Log, network
 from accordance.foreign import GoesOn
 from distributed.cases import deal, dealing, momentum
-from distributed.launch import TESTS, free_port
 from distributed.train import whole
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from testbed import (
@@ -253,43 +251,6 @@ def main(folder: Path, world: int) -> None:
     if world == 2:
         outcome["refused"] = refusal({"theta": "moving"})
     torch.save(outcome, folder / f"{world}-{os.environ['LOCAL_RANK']}.pt")
-
-
-def launch(folder: Path, world: int, seconds: float = 300) -> list[dict[str, Any]]:
-    """Train all cases in so many processes; returns what each of them ends with."""
-    shared = {
-        **os.environ,
-        "PYTHONPATH": str(TESTS),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": str(world),
-        "NODE_RANK": "0",
-    }
-    command = [sys.executable, "-m", "distributed.watched", str(folder), str(world)]
-    logs = [(folder / f"{world}-{rank}.log").open("w+") for rank in range(world)]
-    running = [
-        subprocess.Popen(
-            command, env={**shared, "LOCAL_RANK": str(rank)}, stdout=log, stderr=log, cwd=TESTS
-        )
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        codes = [process.wait(seconds) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-        said = [read(log) for log in logs]
-    assert codes == [0] * world, "\n".join(said)
-    return [torch.load(folder / f"{world}-{rank}.pt", weights_only=True) for rank in range(world)]
-
-
-def read(log: Any) -> str:
-    """The end of what a process has said."""
-    log.seek(0)
-    said = log.read()[-3000:]
-    log.close()
-    return said
 
 
 if __name__ == "__main__":
