@@ -1,0 +1,1 @@
+"""Word- and character-level attacks on text classifiers, batched across examples."""

@@ -1,0 +1,99 @@
+"""Attack a victim as a configuration says: each recipe in a folder of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from lit_adv import config
+from lit_adv.attacks import source
+from lit_adv.attacks.resources import Resources, describe
+from lit_adv.attacks.series import Series
+from lit_adv.attacks.session import Session, Settings
+from lit_adv.data.datamodule import TextData
+from lit_adv.ranges import whole
+from lit_adv.run import quieten
+
+LOADING = ("batch_size", "eval_batch_size", "num_workers", "cache", "unlabelled")
+"""Keys of `data` that do not change what is attacked."""
+
+
+def attack(victim: Path, cfg: DictConfig, folder: Path) -> dict[str, dict[str, Any]]:
+    """Attack with every recipe, in one process or in several that share the examples.
+
+    Args:
+        victim: see `source.load`.
+        cfg: with `attack` and `data`.
+        folder: for a folder per recipe.
+
+    Returns:
+        What each attack.json holds, by recipe.
+
+    Raises:
+        ValueError: something is missing or does not fit, said before the first attack.
+        RuntimeError: one of several processes failed; the same command goes on.
+    """
+    count = whole(1, "attack.processes", cfg.attack.processes)
+    config.check(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    series = prepare(victim, plain, folder)
+    others = None
+    if count > 1:
+        arguments = (count, victim, plain, folder)
+        others = spawn(_part, arguments, nprocs=count - 1, join=False)
+        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    for each in series:
+        each.work(0, count)
+    if others is not None:
+        while not others.join():
+            pass
+    return {each.name: each.conclude() for each in series}
+
+
+def prepare(victim: Path, plain: Any, folder: Path) -> list[Series]:
+    """All that attacks need, read and checked."""
+    quieten()
+    cfg = DictConfig(plain)
+    options: dict[str, Any] = dict(plain["attack"])
+    # `recipes` and the keys below say what, where and by whom; the others are the session's.
+    for key in ("recipes", "processes", "output"):
+        options.pop(key)
+    wanted, device = Resources(**options.pop("resources")), _device(options.pop("device"))
+    settings = Settings(**options)
+    recipes = {str(name): instantiate(node) for name, node in cfg.attack.recipes.items()}
+
+    loaded = source.load(victim)
+    network: nn.Module = loaded.network
+    data: TextData = instantiate(cfg.data)
+    network.to(device)  # pyright: ignore
+    session = Session(network, loaded.tokenizer, data, settings, wanted)
+    rows = {k: v for k, v in plain["data"].items() if k not in LOADING}
+    described = {"victim": describe("victim", source.weights(victim)), "data": rows}
+    return [
+        Series(name, recipe, session, folder / name, described) for name, recipe in recipes.items()
+    ]
+
+
+def _part(number: int, count: int, victim: Path, plain: Any, folder: Path) -> None:
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    for each in prepare(victim, plain, folder):
+        each.work(number + 1, count)
+
+
+def _device(name: str) -> torch.device:
+    """The device of this name; `auto` is the first accelerator, if there is one.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"attack.device={name}: not here: {str(error).splitlines()[0]}") from error
+    return torch.device(name)

@@ -1,0 +1,129 @@
+"""TextBugger: Li et al., NDSS 2019, arXiv:1812.05271."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Literal
+
+from lit_adv.attacks import bugs, importance
+from lit_adv.attacks.choice import Taken, best
+from lit_adv.attacks.engine import Steps
+from lit_adv.attacks.goal import Goal
+from lit_adv.attacks.greedy import search
+from lit_adv.attacks.similarity import Similarity
+from lit_adv.attacks.tools import Tools
+from lit_adv.attacks.words import Words
+from lit_adv.ranges import one_of, whole
+
+STOP = re.compile(r"[.!?\u3002\uff01\uff1f]")
+
+
+@dataclass(kw_only=True, frozen=True)
+class TextBugger:
+    """Words misspelt by the bug that costs the label most, sentence by sentence (black box).
+
+    Algorithms 3 to 5 of the paper. Sentences by P(y | sentence), those of another class left out;
+    in a sentence, words by P(y | X) - P(y | X without w). Bugs: a space inside (words of fewer than
+    six letters), an inner letter deleted, two inner letters swapped (words of more than four), a
+    letter for one that looks alike or lies beside it on the keyboard, the nearest `neighbours`
+    words. When the text is no longer similar enough, the attack has failed.
+
+    The paper takes the best bug even where it helps the label; here only one that costs it.
+
+    Args:
+        neighbours: words as candidates, where neighbours are at hand; 0 = none.
+        min_cosine: least cosine of their vectors.
+        similarity: condition on the text; None = none.
+        dissimilar: `stop`, as in the paper, or `skip` such candidates and go on, as tools do.
+        constrain: where they are skipped, look `before` the victim is asked, or `after`.
+        sentences: rank sentences first.
+        spare_stop_words: leave stop words alone, as tools do and the paper does not.
+        max_changed: largest share of changed words; None = no limit.
+        query_budget: most questions to the victim per word of the text; None = no limit.
+    """
+
+    neighbours: int = 5
+    min_cosine: float = 0.0
+    similarity: Similarity | None = Similarity(threshold=0.8, metric="cosine")
+    dissimilar: Literal["stop", "skip"] = "stop"
+    constrain: Literal["before", "after"] = "after"
+    sentences: bool = True
+    spare_stop_words: bool = False
+    max_changed: float | None = None
+    query_budget: int | None = None
+
+    needs = ("neighbours?", "stop_words", "encoder")
+
+    def __post_init__(self) -> None:
+        whole(0, "attack.neighbours", self.neighbours)
+        one_of(("stop", "skip"), "attack.dissimilar", self.dissimilar)
+        one_of(("before", "after"), "attack.constrain", self.constrain)
+
+    def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
+        text = goal.original
+        before = yield from goal.ask([text])
+        parts = yield from self._sentences(goal)
+        lost = yield from importance.lost(goal, before)
+        ranked = importance.order(lost)
+        places = [w for part in parts for w in ranked if w in part]
+        if self.spare_stop_words:
+            places = [w for w in places if not tools.keeps(text.words[w])]
+
+        def candidates(now: Words, place: int) -> Steps[Sequence[str]]:
+            yield from ()
+            random = Random(f"{tools.seed} {place} {text.text}")
+            return self._bugs(now.words[place], random, tools)
+
+        similarity = self.similarity if "encoder" in tools.oracles else None
+        if self.dissimilar == "skip":
+            choose = partial(best, similarity=similarity, constrain=self.constrain)
+        else:
+            choose = partial(best_or_stop, similarity=similarity)
+        return (
+            yield from search(
+                goal, before, places, candidates, choose, max_changed=self.max_changed
+            )
+        )
+
+    def _sentences(self, goal: Goal) -> Steps[list[range]]:
+        """The text's sentences, the surest first, without those of another class."""
+        parts = sentences(goal.original)
+        if not self.sentences or len(parts) == 1:
+            return [range(len(goal.original))]
+        answers = yield from goal.ask([goal.original.part(p.start, p.stop) for p in parts])
+        ranked = [parts[i] for i in importance.order(answers.of_label) if not answers.flipped[i]]
+        return ranked or parts  # a text has a class that none of its sentences may have
+
+    def _bugs(self, word: str, random: Random, tools: Tools) -> list[str]:
+        similar = [*bugs.look_alike(word), *bugs.keyboard(word)]
+        options = (bugs.insert_space(word), bugs.delete(word), bugs.swap(word), similar)
+        found = [bugs.one(each, random) for each in options]
+        if self.neighbours and tools.neighbours is not None:
+            found += tools.neighbours.near(word, self.neighbours, self.min_cosine)
+        return list(dict.fromkeys(each for each in found if each is not None))
+
+
+def best_or_stop(
+    goal: Goal, now: Taken, texts: Sequence[Words], place: int, similarity: Similarity | None
+) -> Steps[Taken]:
+    """The best bug, or the end with the original if the text is then not similar enough."""
+    taken = yield from best(goal, now, texts, place)
+    if similarity is None or taken is now:
+        return taken
+    (alike,) = yield from similarity.of(goal.original, now.text, [taken.text], place)
+    if alike < similarity.least(taken.text):
+        return Taken(goal.original, now.left, over=True)
+    return taken
+
+
+def sentences(text: Words) -> list[range]:
+    """The places of each sentence's words.
+
+    >>> sentences(Words.of("Good. A bad film!"))
+    [range(0, 1), range(1, 4)]
+    """
+    inner = range(1, len(text))
+    starts = [0, *(place for place in inner if STOP.search(text.gaps[place])), len(text)]
+    return [range(start, stop) for start, stop in zip(starts, starts[1:], strict=False)]

@@ -1,0 +1,29 @@
+"""The victim: a classifier of texts that attacks ask for its logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lit_adv.attacks.encoded import Encoded, Item, Reader
+
+
+class Victim:
+    """Answers each text, or pair of texts, with its logits, float32 [classes].
+
+    Args:
+        reader: a sequence classifier with its tokenizer.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    @property
+    def classes(self) -> int:
+        """How many classes it knows."""
+        return int(self.reader.network.config.num_labels)  # pyright: ignore
+
+    def keys(self, items: Sequence[Item]) -> list[Encoded]:
+        return self.reader.encode(items)
+
+    def answer(self, keys: Sequence[Encoded]) -> list[Any]:
+        network = self.reader.network
+        return self.reader.read(keys, lambda batch: network(**batch).logits)
