@@ -32,7 +32,7 @@ from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
 from lit_adv.methods.finetune import FineTune
 from lit_adv.models import pretrained
-from lit_adv.run import quieten
+from lit_adv.quiet import quieten
 from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Task
 

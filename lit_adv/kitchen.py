@@ -15,7 +15,8 @@ from lit_adv.checkpoint_io import write
 from lit_adv.data.datamodule import TextData
 from lit_adv.finetuner import FineTuner
 from lit_adv.models.model import Model
-from lit_adv.run import build, check_metrics, export, quieten
+from lit_adv.quiet import quieten
+from lit_adv.run import build, check_metrics, export
 from lit_adv.trainers import COSTS
 
 LOADING = ("batch_size", "eval_batch_size", "num_workers", "cache", "unlabelled")

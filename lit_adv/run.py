@@ -1,9 +1,7 @@
 """One run: compose the parts, train, test the best checkpoint, write the run's folder."""
 
-import logging
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
-from transformers.utils.logging import disable_progress_bar
 
 from lit_adv import auxiliary, checkpoint, config, curves, ranks, results, sharding, trainers
+from lit_adv.attacks import attack as attacks
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.datamodule import TextData
 from lit_adv.descent import Descent
@@ -23,6 +21,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
 from lit_adv.models.model import Model
+from lit_adv.quiet import quieten
 from lit_adv.tasks.task import Task
 
 
@@ -49,6 +48,8 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     data.tokenise(model.tokenizer, order_seed=cfg.seed)
     task = model.task(data.splits)
     check_metrics(cfg, task)
+    if cfg.attack.recipes:
+        attacks.check(cfg.attack, data)
     module = build(cfg, task)
     if cfg.ckpt_path is not None:
         checkpoint.check(cfg.ckpt_path, module)
@@ -99,8 +100,12 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
         outcome = describe(cfg) | {"flooding": module.descent.flood.outcome()} | outcome
         results.write(folder / "results.json", outcome)
         results.show(outcome, folder)
+        if cfg.attack.recipes:
+            found = attacks.attack(folder / "export", cfg, folder / "attacks")
+            outcome["attack"] = attacks.brief(found)
+            results.write(folder / "results.json", outcome)
     split, _, name = (cfg.optimized_metric or monitor).partition("/")
-    return outcome[split][name]
+    return outcome.get(split, {}).get(name)  # attacks are the first process's
 
 
 def build(cfg: DictConfig, task: Task) -> FineTuner:
@@ -159,26 +164,15 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
         ValueError: there is no such metric.
     """
     names = ["loss", *map(str, task.metrics().keys())]
+    attacked = {
+        "monitor": [node.name for node in cfg.callbacks.values() if "recipe" in node],
+        "optimized_metric": list(cfg.attack.recipes),
+    }
     for key, splits in (("monitor", ["val"]), ("optimized_metric", ["val", "test"])):
         known = [f"{split}/{name}" for split in splits for name in names]
+        known += [f"attack/{name}" for name in attacked[key]]
         if cfg[key] is not None and cfg[key] not in known:
             raise ValueError(f"{key}={cfg[key]}: no such metric; choose one of {', '.join(known)}")
-
-
-def quieten() -> None:
-    """Leave the console to the progress bar, the table, and warnings that a user can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    disable_progress_bar()  # of saving a model, which takes a moment
-    for message in (
-        "Experiment logs directory",  # the run's own folder
-        "The '.*_dataloader' does not have many workers",  # tokenised text needs none
-        "`isinstance\\(treespec, LeafSpec\\)",  # between lightning and torch
-        "You defined a `validation_step` but have no",  # auxiliary models need none
-        "The number of training batches",  # fewer than log_every_n_steps
-        "The dirpath has changed",  # a resumed run keeps its best checkpoint in its own folder
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _metrics(logged: list[Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Attack a victim as a configuration says: each recipe in a folder of its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from lit_adv import config
-from lit_adv.attacks import source
+from lit_adv.attacks import resources, source
 from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
 from lit_adv.attacks.session import Session, Settings
 from lit_adv.data.datamodule import TextData
+from lit_adv.quiet import quieten
 from lit_adv.ranges import whole
-from lit_adv.run import quieten
 
 LOADING = ("batch_size", "eval_batch_size", "num_workers", "cache", "unlabelled")
 """Keys of `data` that do not change what is attacked."""
@@ -54,18 +55,18 @@ def attack(victim: Path, cfg: DictConfig, folder: Path) -> dict[str, dict[str, A
     return {each.name: each.conclude() for each in series}
 
 
+def brief(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """The accuracy under each attack, as a share like other metrics."""
+    percent = {name: each["accuracy_under_attack"] for name, each in outcomes.items()}
+    return {name: None if value is None else value / 100 for name, value in percent.items()}
+
+
 def prepare(victim: Path, plain: Any, folder: Path) -> list[Series]:
     """All that attacks need, read and checked."""
     quieten()
     cfg = DictConfig(plain)
-    options: dict[str, Any] = dict(plain["attack"])
-    # `recipes` and the keys below say what, where and by whom; the others are the session's.
-    for key in ("recipes", "processes", "output"):
-        options.pop(key)
-    wanted, device = Resources(**options.pop("resources")), _device(options.pop("device"))
-    settings = Settings(**options)
-    recipes = {str(name): instantiate(node) for name, node in cfg.attack.recipes.items()}
-
+    recipes, settings, wanted = options(cfg.attack)
+    device = _device(cfg.attack.device)
     loaded = source.load(victim)
     network: nn.Module = loaded.network
     data: TextData = instantiate(cfg.data)
@@ -76,6 +77,31 @@ def prepare(victim: Path, plain: Any, folder: Path) -> list[Series]:
     return [
         Series(name, recipe, session, folder / name, described) for name, recipe in recipes.items()
     ]
+
+
+def options(attack: DictConfig) -> tuple[dict[str, Any], Settings, Resources]:
+    """The recipes by name, the session's settings and the resources of a configuration.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+    plain: Any = OmegaConf.to_container(attack)
+    recipes = {str(name): instantiate(node) for name, node in plain["recipes"].items()}
+    of_session = {k: v for k, v in plain.items() if k in Settings.__dataclass_fields__}
+    return recipes, Settings(**of_session), Resources(**plain["resources"])
+
+
+def check(attack: DictConfig, data: TextData) -> None:
+    """Refuse, before a training, attacks that could not be made after it.
+
+    Raises:
+        ValueError: a value out of its range, or a resource that is missing.
+    """
+    recipes, _, wanted = options(attack)
+    whole(1, "attack.processes", attack.processes)
+    _device(attack.device)
+    for recipe in recipes.values():
+        resources.check(wanted, recipe.needs, data)
 
 
 def _part(number: int, count: int, victim: Path, plain: Any, folder: Path) -> None:

@@ -9,7 +9,7 @@ from lit_adv.attacks import importance
 from lit_adv.attacks.choice import best, first
 from lit_adv.attacks.engine import Request, Steps
 from lit_adv.attacks.goal import Goal
-from lit_adv.attacks.greedy import search
+from lit_adv.attacks.greedy import check_limits, search
 from lit_adv.attacks.masked_lm import Propose
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.tools import Tools
@@ -21,14 +21,15 @@ from lit_adv.ranges import one_of, whole
 class BertAttack:
     """Words, the most important first, exchanged for what a masked language model proposes there.
 
-    Algorithm 1 of the paper. Importance: what the label loses when the word is masked. Candidates:
-    the `candidates` best tokens of one pass of the model over the *unmasked* text; of words in
-    several pieces, combinations of pieces by perplexity. The first candidate that turns the
-    prediction ends the attack, else the one that leaves the label least is taken, if less than
-    before.
+    Algorithm 1 of the paper. Importance: what the label's probability loses when the word is masked
+    (the paper writes its logit). Candidates: the `candidates` best tokens of one pass of the model
+    over the *unmasked* text; of words in several pieces, combinations of pieces by perplexity. The
+    first candidate that turns the prediction ends the attack, else the one that leaves the label
+    least is taken, if less than before.
 
-    The authors' code (LinyangLee/BERT-Attack at 8a93610) masks with [UNK], never masks the last
-    word, allows one change more than 40 %, and may break off at a logit (`masked_lm` can).
+    The authors' code (LinyangLee/BERT-Attack at 8a93610) masks with [UNK], adds to the importance
+    what another class gains as TextFooler does, never masks the last word, allows one change more
+    than 40 %, and may break off at a logit (`masked_lm` can).
 
     Args:
         candidates: K, tokens per piece.
@@ -57,6 +58,7 @@ class BertAttack:
         whole(1, "attack.candidates", self.candidates)
         one_of(("mask", "unknown"), "attack.mask", self.mask)
         one_of(("first", "best"), "attack.take", self.take)
+        check_limits(self.max_changed, self.query_budget)
         if self.take == "first" and self.similarity is not None:
             raise ValueError("attack.take=first: takes no similarity; set attack.take=best")
 

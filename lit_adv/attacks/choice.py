@@ -1,6 +1,6 @@
 """Which of the candidates for one place an attack takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,12 +56,10 @@ def best(
     alike = yield from similarity.of(goal.original, now.text, texts, place)
     allowed = np.flatnonzero(alike >= similarity.least(now.text)).tolist()
     answers = yield from goal.ask([texts[i] for i in allowed])
-    allowed = allowed[: len(answers)]  # the budget may have ended
-    won = yield from winners(goal, [texts[i] for i in allowed], answers)
-    if won:
-        i = max(won, key=lambda i: (alike[allowed[i]], -i))
-        return Taken(texts[allowed[i]], float(answers.of_label[i]), over=True)
-    return least(now, [texts[i] for i in allowed], answers)
+    asked = [texts[i] for i in allowed[: len(answers)]]  # the budget may have ended
+    order = np.argsort(-alike[allowed[: len(answers)]], kind="stable")
+    won = yield from winner(goal, asked, answers, order)
+    return won or least(now, asked, answers)
 
 
 def first(goal: Goal, now: Taken, texts: Sequence[Words], place: int) -> Steps[Taken]:
@@ -71,11 +69,11 @@ def first(goal: Goal, now: Taken, texts: Sequence[Words], place: int) -> Steps[T
     counted.
     """
     answers = yield from goal.ask(texts)
-    won = yield from winners(goal, texts, answers)
-    if won:
-        goal.take_back(len(answers) - won[0] - 1)
-        return Taken(texts[won[0]], float(answers.of_label[won[0]]), over=True)
-    return least(now, texts, answers)
+    won = yield from winner(goal, texts, answers, range(len(answers)))
+    if won is None:
+        return least(now, texts, answers)
+    goal.take_back(len(answers) - 1 - next(i for i in range(len(texts)) if texts[i] is won.text))
+    return won
 
 
 def least(now: Taken, texts: Sequence[Words], answers: Answers) -> Taken:
@@ -94,33 +92,43 @@ def _lazily(
     place: int,
     similarity: Similarity | None,
 ) -> Steps[Taken]:
-    won = yield from winners(goal, texts, answers)
     ranked = np.argsort(answers.of_label, kind="stable").tolist()
     if similarity is None:
-        if won:
-            i = min(won, key=lambda i: answers.of_label[i])
-            return Taken(texts[i], float(answers.of_label[i]), over=True)
-        return least(now, texts, answers)
+        won = yield from winner(goal, texts, answers, ranked)
+        return won or least(now, texts, answers)
 
     enough = similarity.least(now.text)
-    if won:
-        alike = yield from similarity.of(goal.original, now.text, [texts[i] for i in won], place)
-        if alike.max() >= enough:
-            i = won[int(alike.argmax())]
-            return Taken(texts[i], float(answers.of_label[i]), over=True)
+    alike: dict[int, float] = {}
+    flipped = np.flatnonzero(answers.flipped).tolist()
+    if flipped:
+        some = [texts[i] for i in flipped]
+        found = yield from similarity.of(goal.original, now.text, some, place)
+        alike = dict(zip(flipped, found.tolist(), strict=True))
+        order = [i for i in sorted(alike, key=lambda i: -alike[i]) if alike[i] >= enough]
+        won = yield from winner(goal, texts, answers, order)
+        if won is not None:
+            return won
     for i in ranked:
         if answers.of_label[i] >= now.left:
             break
-        if i in set(won):  # none of them was alike enough
-            continue
-        (alike,) = yield from similarity.of(goal.original, now.text, [texts[i]], place)
-        if alike >= enough:
+        if i not in alike:
+            found = yield from similarity.of(goal.original, now.text, [texts[i]], place)
+            alike[i] = float(found[0])
+        if alike[i] >= enough:
             return Taken(texts[i], float(answers.of_label[i]))
     return now
 
 
-def winners(goal: Goal, texts: Sequence[Words], answers: Answers) -> Steps[list[int]]:
-    """Which texts the victim takes for another class, in full precision too."""
-    flipped = np.flatnonzero(answers.flipped).tolist()
-    confirmed = yield from goal.confirmed([texts[i] for i in flipped])
-    return [i for i, sure in zip(flipped, confirmed, strict=True) if sure]
+def winner(
+    goal: Goal, texts: Sequence[Words], answers: Answers, order: Iterable[int]
+) -> Steps[Taken | None]:
+    """The first text in this order that is another class, in full precision too, if there is one.
+
+    They are checked one by one: full precision is dear, and nearly always agrees.
+    """
+    for i in order:
+        if answers.flipped[i]:
+            (sure,) = yield from goal.confirmed([texts[i]])
+            if sure:
+                return Taken(texts[i], float(answers.of_label[i]), over=True)
+    return None

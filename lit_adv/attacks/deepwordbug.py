@@ -11,7 +11,7 @@ from lit_adv.attacks import bugs, importance
 from lit_adv.attacks.choice import Taken, best, first
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
-from lit_adv.attacks.greedy import search
+from lit_adv.attacks.greedy import check_limits, search
 from lit_adv.attacks.tools import Tools
 from lit_adv.attacks.words import Words
 from lit_adv.ranges import at_least, one_of, whole
@@ -37,7 +37,8 @@ class DeepWordBug:
     Args:
         change: swap, substitute, delete or insert a letter, as the paper does one of them; `any` =
             the best of the four for every word, as tools do.
-        ranking: `combined`, the paper's score, or `deleted`, what the label loses without the word.
+        ranking: `combined`, the paper's score; or what the label loses when the word is `deleted`
+            or written as `unknown`, as tools do.
         tail: weight of the score's second part.
         edits: largest edit distance in all.
         spare_stop_words: leave stop words alone, as tools do and the paper does not.
@@ -45,7 +46,7 @@ class DeepWordBug:
     """
 
     change: Literal["swap", "substitute", "delete", "insert", "any"] = "substitute"
-    ranking: Literal["combined", "deleted"] = "combined"
+    ranking: Literal["combined", "deleted", "unknown"] = "combined"
     tail: float = 1.0
     edits: int = 30
     spare_stop_words: bool = False
@@ -55,9 +56,10 @@ class DeepWordBug:
 
     def __post_init__(self) -> None:
         one_of((*CHANGES, "any"), "attack.change", self.change)
-        one_of(("combined", "deleted"), "attack.ranking", self.ranking)
+        one_of(("combined", "deleted", "unknown"), "attack.ranking", self.ranking)
         at_least(0.0, "attack.tail", self.tail)
         whole(1, "attack.edits", self.edits)
+        check_limits(None, self.query_budget)
 
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original
@@ -65,7 +67,8 @@ class DeepWordBug:
         if self.ranking == "combined":
             score = yield from combined(goal, self.tail)
         else:
-            score = yield from importance.lost(goal, before)
+            hidden = tools.unknown if self.ranking == "unknown" else None
+            score = yield from importance.lost(goal, before, hidden)
         places = importance.order(score)
         if self.spare_stop_words:
             places = [w for w in places if not tools.keeps(text.words[w])]

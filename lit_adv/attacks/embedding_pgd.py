@@ -64,10 +64,12 @@ class EmbeddingPGD:
             temperature: T; the ascent is of the loss of softmax(logits / T).
             generator: of random starts.
         """
-        mask, labels = task.mask(batch), batch["labels"]
-        delta = torch.zeros(*mask.shape, task.width, device=mask.device)
-        lost = torch.zeros_like(labels, dtype=torch.bool)
-        with evaluating(task), frozen(task), torch.enable_grad():
+        with evaluating(task), frozen(task), torch.inference_mode(False), torch.enable_grad():
+            # Lightning validates in inference mode, whose tensors cannot be kept for a gradient.
+            batch = {name: column.clone() for name, column in batch.items()}
+            mask, labels = task.mask(batch), batch["labels"]
+            delta = torch.zeros(*mask.shape, task.width, device=mask.device)
+            lost = torch.zeros_like(labels, dtype=torch.bool)
             for start in range(self.restarts):
                 if start:
                     delta = ball.sample(
@@ -111,7 +113,9 @@ class AccuracyUnderPGD(Metric):
 
     def update(self, task: Task, batch: Batch) -> None:
         """Attack one more batch."""
-        lost = self.attack.lost(task, batch)
+        # Of its own: a validation leaves the random numbers of training alone.
+        generator = torch.Generator(batch["labels"].device).manual_seed(0)
+        lost = self.attack.lost(task, batch, generator=generator)
         self.right += (~lost).sum()
         self.total += len(lost)
 

@@ -6,6 +6,7 @@ from lit_adv.attacks.choice import Choose, Taken
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Answers, Goal
 from lit_adv.attacks.words import Words
+from lit_adv.ranges import at_least, whole
 
 Candidates = Callable[[Words, int], Steps[Sequence[str]]]
 """From a text and a place in it to words that may stand there."""
@@ -31,9 +32,7 @@ def search(
         max_changed: largest share of words that are changed; None = all may be.
     """
     now = Taken(goal.original, float(before.of_label[0]))
-    most = (
-        len(goal.original) if max_changed is None else int(max_changed * len(goal.original) + 1e-9)
-    )
+    most = most_changed(goal.original, max_changed)
     changed = 0
     for place in places:
         if goal.spent or changed >= most:
@@ -48,3 +47,25 @@ def search(
         if now.over:
             break
     return now.text
+
+
+def most_changed(text: Words, share: float | None) -> int:
+    """How many of the text's words may be changed, rounded down.
+
+    >>> [most_changed(Words.of("one two three four"), share) for share in (0.3, 0.5, None)]
+    [1, 2, 4]
+    """
+    return len(text) if share is None else int(share * len(text) + 1e-9)
+
+
+def check_limits(max_changed: float | None, query_budget: int | None) -> None:
+    """Refuse limits out of their range.
+
+    Raises:
+        ValueError: a share of words beyond 0 to 1, or a budget below one question per word.
+    """
+    key = "attack.max_changed"
+    if max_changed is not None and at_least(0.0, key, max_changed) > 1:
+        raise ValueError(f"{key}={max_changed}: is a share of the words: needs to be at most 1")
+    if query_budget is not None:
+        whole(1, "attack.query_budget", query_budget)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lit_adv.attacks import importance, speech
-from lit_adv.attacks.choice import winners
+from lit_adv.attacks.choice import winner
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Answers, Goal
+from lit_adv.attacks.greedy import check_limits, most_changed
 from lit_adv.attacks.tools import Tools
 from lit_adv.attacks.words import Words
+
+TOGETHER = 4
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -39,11 +42,14 @@ class PWWS:
 
     needs = ("wordnet", "stop_words", "encoder", "tagger")
 
+    def __post_init__(self) -> None:
+        check_limits(self.max_changed, self.query_budget)
+
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original
         before = yield from goal.ask([text])
         salience = yield from importance.lost(goal, before, tools.unknown)
-        weights = np.exp(salience - salience.max())
+        weights = np.exp(salience)  # softmax up to a factor; a salience lies between -1 and 1
         substitutes = yield from self._synonyms(text, tools)
         texts = [[text.exchange(i, w) for w in each] for i, each in enumerate(substitutes)]
         answers = yield from goal.ask([each for group in texts for each in group])
@@ -56,8 +62,7 @@ class PWWS:
                 k = int(np.argmax(dropped))
                 gains[i] = (float(weights[i]) * dropped[k], group[k])
         order = sorted(gains, key=lambda i: (-gains[i][0], i))
-        if self.max_changed is not None:
-            order = order[: int(self.max_changed * len(text) + 1e-9)]
+        order = order[: most_changed(text, self.max_changed)]
         return (yield from exchange_in_turn(goal, order, {i: w for i, (_, w) in gains.items()}))
 
     def _synonyms(self, text: Words, tools: Tools) -> Steps[list[list[str]]]:
@@ -77,16 +82,20 @@ class PWWS:
 def exchange_in_turn(goal: Goal, order: Sequence[int], words: dict[int, str]) -> Steps[Words]:
     """Exchange these words one after the other until the victim gives in; the text reached.
 
-    All steps are known beforehand, so they are asked for together; those behind the winner's are
+    The steps are known beforehand, so some are asked for together; those behind the winner's are
     not counted.
     """
-    steps = [goal.original]
-    for place in order:
-        steps.append(steps[-1].exchange(place, words[place]))
-    steps = steps[1:]
-    answers: Answers = yield from goal.ask(steps)
-    won = yield from winners(goal, steps, answers)
-    if won:
-        goal.take_back(len(answers) - won[0] - 1)
-        return steps[won[0]]
-    return steps[len(answers) - 1] if len(answers) else goal.original
+    now = goal.original
+    for some in (order[i : i + TOGETHER] for i in range(0, len(order), TOGETHER)):
+        steps = [now]
+        for place in some:
+            steps.append(steps[-1].exchange(place, words[place]))
+        answers: Answers = yield from goal.ask(steps[1:])
+        won = yield from winner(goal, steps[1:], answers, range(len(answers)))
+        if won is not None:
+            goal.take_back(len(answers) - steps[1:].index(won.text) - 1)
+            return won.text
+        now = steps[len(answers)]
+        if goal.spent:
+            break
+    return now

@@ -1,6 +1,6 @@
 """Resources of attacks: named by path or hub name, checked at start, described in results."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ from lit_adv.attacks.encoded import Reader
 from lit_adv.attacks.engine import Oracle
 from lit_adv.attacks.speech import TaggerOracle
 from lit_adv.attacks.tagger import Tagger
-from lit_adv.attacks.tools import Tools
+from lit_adv.attacks.tools import Near, Synonyms, Tools
 from lit_adv.data.datamodule import TextData
 from lit_adv.data.grammar import synonyms
 from lit_adv.data.reviews import Reviews
@@ -20,9 +20,8 @@ WANTED = {
     "neighbours": "word vectors or a table of neighbours: attack.resources.neighbours=FILE",
     "wordnet": "WordNet: attack.resources.wordnet=FOLDER or FILE",
 }
+OWN = "the reviews' own groups of synonyms"
 INSTEAD = {
-    "neighbours": "the reviews' own groups of synonyms",
-    "wordnet": "the reviews' own groups of synonyms",
     "masked_lm": "trained on the training texts",
     "encoder": "the victim's own body, mean pooled",
     "tagger": "none, so parts of speech are not compared",
@@ -72,6 +71,28 @@ class Kit:
     notes: list[str]
 
 
+def check(resources: Resources, needs: Sequence[str], data: TextData) -> None:
+    """Refuse what can be seen to be missing, before anything is trained or read.
+
+    Args:
+        resources: their names.
+        needs: names of those that an attack uses; `neighbours?` it can do without.
+        data: the generated reviews have synonyms of their own.
+
+    Raises:
+        ValueError: a resource is not named, or not there.
+    """
+    for need in needs:
+        name = need.rstrip("?")
+        path = getattr(resources, name)
+        if path is None and need in WANTED and not isinstance(data, Reviews):
+            raise ValueError(f"attack.resources.{name}=null: this attack needs {WANTED[name]}")
+        # What looks like a name on the hub is left to those who load it.
+        file = name not in ("encoder", "masked_lm") or str(path)[:1] in (".", "/", "~")
+        if path is not None and file and not Path(path).exists():
+            raise ValueError(f"attack.resources.{name}={path}: no such file or folder")
+
+
 def gather(
     resources: Resources, needs: Sequence[str], reader: Reader, data: TextData, *, seed: int
 ) -> Kit:
@@ -79,7 +100,7 @@ def gather(
 
     Args:
         resources: their names.
-        needs: names of those that an attack uses; `neighbours?` it can do without.
+        needs: see `check`.
         reader: the victim's.
         data: whose training texts a masked language model is trained on, if there is none.
         seed: of attacks.
@@ -87,45 +108,19 @@ def gather(
     Raises:
         ValueError: a resource is missing or cannot be read.
     """
-    named = {k: v for k, v in vars(resources).items() if v is not None}
+    check(resources, needs, data)
     wanted = {need.rstrip("?") for need in needs}
-    used = [describe(name, path) for name, path in named.items() if name in wanted]
-    generated = isinstance(data, Reviews)
-    for need in needs:
-        if need in ("neighbours", "wordnet") and need not in named and not generated:
-            raise ValueError(f"attack.resources.{need}=null: this attack needs {WANTED[need]}")
-    notes = [
-        f"{name}: {INSTEAD[name]}"
-        for name in sorted(wanted - named.keys())
-        if name in INSTEAD and (generated or name not in ("neighbours", "wordnet"))
-    ]
+    given = {k: v for k, v in vars(resources).items() if k in wanted and v is not None}
+    near, known = _words(resources, wanted, isinstance(data, Reviews))
+    oracles = _oracles(resources, wanted, reader, data)
 
-    groups = neighbours.Groups(synonyms()) if generated else None
-    near = groups
-    if "neighbours" in wanted and resources.neighbours is not None:
-        near = neighbours.load(resources.neighbours)
-    known = None if groups is None else AnyKind(groups)
-    if "wordnet" in wanted and resources.wordnet is not None:
-        known = wordnet.load(resources.wordnet)
-    if "neighbours" in wanted and near is not None and not near.similarity_known:
+    notes = [f"{k}: {INSTEAD[k]}" for k in sorted(wanted - given.keys()) if k in INSTEAD]
+    if "neighbours" in wanted and near is None:
+        notes.append("neighbours: none, so no words are exchanged for others")
+    elif "neighbours" in wanted and near is not None and not near.similarity_known:
         notes.append("neighbours: no cosines known, so min_cosine is not applied")
-
-    options: dict[str, Any] = {"max_length": reader.max_length, "batch_tokens": reader.batch_tokens}
-    oracles: dict[str, Oracle] = {}
-    if "masked_lm" in wanted:
-        if resources.masked_lm is None:
-            oracles["masked_lm"] = small_masked_lm.train(data.splits.train.texts)
-        else:
-            oracles["masked_lm"] = masked_lm.load(
-                resources.masked_lm, device=reader.device, **options
-            )
-    options["precision"] = reader.precision
-    if "encoder" in wanted and resources.encoder is None:
-        oracles["encoder"] = encoder.of_victim(reader)
-    elif "encoder" in wanted and resources.encoder is not None:
-        oracles["encoder"] = encoder.load(resources.encoder, reader.device, **options)
-    if "tagger" in wanted and resources.tagger is not None:
-        oracles["tagger"] = TaggerOracle(Tagger(resources.tagger))
+    if isinstance(data, Reviews):
+        notes += [f"{k}: {OWN}" for k in WANTED if k in wanted - given.keys()]
 
     unknown, mask = (getattr(reader.tokenizer, f"{kind}_token") for kind in ("unk", "mask"))
     hidden = str(mask or unknown or "")
@@ -138,7 +133,46 @@ def gather(
         mask=hidden,
         seed=seed,
     )
+    used = [describe(name, path) for name, path in given.items()]
     return Kit(tools=tools, oracles=oracles, used=used, notes=notes)
+
+
+def _words(
+    resources: Resources, wanted: Container[str], generated: bool
+) -> tuple[Near | None, Synonyms | None]:
+    groups = neighbours.Groups(synonyms()) if generated else None
+    near: Near | None = groups
+    if "neighbours" in wanted and resources.neighbours is not None:
+        near = neighbours.load(resources.neighbours)
+    known: Synonyms | None = None if groups is None else AnyKind(groups)
+    if "wordnet" in wanted and resources.wordnet is not None:
+        known = wordnet.load(resources.wordnet)
+    return near, known
+
+
+def _oracles(
+    resources: Resources, wanted: Container[str], reader: Reader, data: TextData
+) -> dict[str, Oracle]:
+    options: dict[str, Any] = {"max_length": reader.max_length}
+    oracles: dict[str, Oracle] = {}
+    if "masked_lm" in wanted:
+        if resources.masked_lm is None:
+            model = small_masked_lm.train(data.splits.train.texts)
+        else:
+            # Logits over a vocabulary are large: 4096 tokens of BERT's take half a GiB.
+            few = min(reader.batch_tokens, 4096)
+            model = masked_lm.load(resources.masked_lm, batch_tokens=few, **options)
+        model.network.to(reader.device)  # pyright: ignore
+        oracles["masked_lm"] = model
+    if "encoder" in wanted:
+        options |= {"batch_tokens": reader.batch_tokens, "precision": reader.precision}
+        if resources.encoder is None:
+            oracles["encoder"] = encoder.of_victim(reader)
+        else:
+            oracles["encoder"] = encoder.load(resources.encoder, reader.device, **options)
+    if "tagger" in wanted and resources.tagger is not None:
+        oracles["tagger"] = TaggerOracle(Tagger(resources.tagger))
+    return oracles
 
 
 @dataclass

@@ -17,9 +17,8 @@ def stratified(labels: Sequence[int | float], n: int, seed: int) -> list[int]:
     random = np.random.default_rng(seed)
     classes, counts = np.unique(np.asarray(labels), return_counts=True)
     n = min(n, len(labels))
-    quotas = counts * n / len(labels)
-    sizes = np.floor(quotas).astype(int)
-    most_left = np.argsort(-(quotas - sizes), kind="stable")
+    sizes, remainders = np.divmod(counts * n, max(1, len(labels)))  # whole numbers: ties are exact
+    most_left = np.argsort(-remainders, kind="stable")
     sizes[most_left[: n - sizes.sum()]] += 1
 
     rows: list[int] = []

@@ -11,13 +11,14 @@ from lit_adv.attacks import bugs, importance
 from lit_adv.attacks.choice import Taken, best
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
-from lit_adv.attacks.greedy import search
+from lit_adv.attacks.greedy import check_limits, search
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.tools import Tools
 from lit_adv.attacks.words import Words
 from lit_adv.ranges import one_of, whole
 
-STOP = re.compile(r"[.!?\u3002\uff01\uff1f]")
+# Between words: a full stop inside a number or an abbreviation has no space behind it.
+STOP = re.compile(r"[.!?].*\s|[\u3002\uff01\uff1f]", re.DOTALL)
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -60,6 +61,7 @@ class TextBugger:
         whole(0, "attack.neighbours", self.neighbours)
         one_of(("stop", "skip"), "attack.dissimilar", self.dissimilar)
         one_of(("before", "after"), "attack.constrain", self.constrain)
+        check_limits(self.max_changed, self.query_budget)
 
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original
@@ -110,7 +112,7 @@ def best_or_stop(
 ) -> Steps[Taken]:
     """The best bug, or the end with the original if the text is then not similar enough."""
     taken = yield from best(goal, now, texts, place)
-    if similarity is None or taken is now:
+    if similarity is None or taken is now or not similarity.looks(now.text):
         return taken
     (alike,) = yield from similarity.of(goal.original, now.text, [taken.text], place)
     if alike < similarity.least(taken.text):
@@ -121,8 +123,8 @@ def best_or_stop(
 def sentences(text: Words) -> list[range]:
     """The places of each sentence's words.
 
-    >>> sentences(Words.of("Good. A bad film!"))
-    [range(0, 1), range(1, 4)]
+    >>> sentences(Words.of("Good. A 3.5 bad film!"))
+    [range(0, 1), range(1, 6)]
     """
     inner = range(1, len(text))
     starts = [0, *(place for place in inner if STOP.search(text.gaps[place])), len(text)]

@@ -9,7 +9,7 @@ from lit_adv.attacks import importance, speech
 from lit_adv.attacks.choice import best
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
-from lit_adv.attacks.greedy import search
+from lit_adv.attacks.greedy import check_limits, search
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.tools import Tools
 from lit_adv.attacks.words import Words
@@ -35,7 +35,8 @@ class TextFooler:
         min_cosine: least cosine of their vectors; tables of neighbours do not say it.
         similarity: condition on sentences; None = none.
         constrain: `before` the victim is asked, as in the paper, or `after`, as in the code: the
-            same text for fewer sentences to encode, and more questions counted.
+            same text for fewer sentences to encode, and more questions counted (the code also
+            counts candidates of another part of speech).
         same_speech: keep the part of speech, where there is a tagger.
         flips: the second part of the importance.
         max_changed: largest share of changed words; None = no limit.
@@ -58,6 +59,7 @@ class TextFooler:
     def __post_init__(self) -> None:
         whole(1, "attack.neighbours", self.neighbours)
         one_of(("before", "after"), "attack.constrain", self.constrain)
+        check_limits(self.max_changed, self.query_budget)
 
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original

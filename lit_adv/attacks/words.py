@@ -3,12 +3,14 @@
 import re
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from unicodedata import category
 
 # An ideograph is a word; so is a run of other letters and digits, with apostrophes and hyphens
-# inside.
+# inside. Accents and vowel signs that are characters of their own belong to the letter before them.
 IDEOGRAPH = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-LETTER = rf"[^\W_{IDEOGRAPH}]"
-WORD = re.compile(rf"[{IDEOGRAPH}]|{LETTER}+(?:['\u2019*@_-]{LETTER}+)*")
+MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if category(c).startswith("M"))
+LETTERS = rf"(?:[^\W_{IDEOGRAPH}][{MARKS}]*)+"
+WORD = re.compile(rf"[{IDEOGRAPH}]|{LETTERS}(?:['\u2019*@_-]{LETTERS})*")
 
 Segment = tuple[str, bool]
 
@@ -69,6 +71,8 @@ class Words:
         before, behind = self.gaps[place : place + 2]
         if behind.startswith(" ") and (place == 0 or before.endswith(" ")):
             behind = behind[1:]
+        elif not behind and place == len(self) - 1:
+            before = before.removesuffix(" ")
         return replace(
             self,
             words=self.words[:place] + self.words[place + 1 :],

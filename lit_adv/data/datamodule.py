@@ -60,6 +60,8 @@ class TextData(L.LightningDataModule):
                 whole(1, f"data.{name}", value)
         self._splits: Splits | None = None
         self._tokenised: dict[str, Tokenised] = {}
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+        """Of the texts, once they are tokenised."""
         self._collate: Collate | None = None
         self._order_seed = self.seed
 
@@ -89,6 +91,7 @@ class TextData(L.LightningDataModule):
 
     def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
         """Tokenise all splits, or take them from the cache; order batches by this seed."""
+        self.tokenizer = tokenizer
         self._collate, self._order_seed = Collate(tokenizer), order_seed
         splits = dict(self.splits.items())
         if self.unlabelled is not None:

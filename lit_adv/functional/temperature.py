@@ -1,12 +1,13 @@
 """Temperature scaling: Guo et al., ICML 2017, arXiv:1706.04599."""
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LEAST, MOST = 0.01, 100.0
 
 
-def fit(logits: Tensor, labels: Tensor) -> float:
+def fit(logits: Float[Tensor, "examples classes"], labels: Int[Tensor, " examples"]) -> float:
     """The temperature T in [0.01, 100] that minimises the mean of -log softmax(logits / T)_y.
 
     In b = 1/T the loss is convex, with slope mean_i (E_p[z_i] - z_iy), p = softmax(b z_i): its root
@@ -14,8 +15,8 @@ def fit(logits: Tensor, labels: Tensor) -> float:
     and the least T is the answer; where the logits are worse than nothing, the largest.
 
     Args:
-        logits: [examples, classes].
-        labels: class of each, [examples].
+        logits: of each example.
+        labels: class of each.
     """
     z = logits.double()
     right = z.gather(1, labels[:, None])[:, 0]
