@@ -73,7 +73,11 @@ def prepare(victim: Path, plain: Any, folder: Path) -> list[Series]:
     network.to(device)  # pyright: ignore
     session = Session(network, loaded.tokenizer, data, settings, wanted)
     rows = {k: v for k, v in plain["data"].items() if k not in LOADING}
-    described = {"victim": describe("victim", source.weights(victim)), "data": rows}
+    name = Path(rows["path"]).name if "path" in rows else type(data).__name__.lower()
+    described = {
+        "victim": describe("victim", source.weights(victim)),
+        "data": {"name": name, **rows},
+    }
     return [
         Series(name, recipe, session, folder / name, described) for name, recipe in recipes.items()
     ]
@@ -85,7 +89,7 @@ def options(attack: DictConfig) -> tuple[dict[str, Any], Settings, Resources]:
     Raises:
         ValueError: a value out of its range.
     """
-    plain: Any = OmegaConf.to_container(attack)
+    plain: Any = OmegaConf.to_container(attack, resolve=True)
     recipes = {str(name): instantiate(node) for name, node in plain["recipes"].items()}
     of_session = {k: v for k, v in plain.items() if k in Settings.__dataclass_fields__}
     return recipes, Settings(**of_session), Resources(**plain["resources"])

@@ -26,7 +26,8 @@ class Series:
         recipe: how texts are attacked.
         session: the victim and its data.
         folder: for attack.json, attack.jsonl and attack.html.
-        described: what the records depend on beside: the victim and the data.
+        described: what the records depend on beside: `victim`, a resource, and `data`, with a
+            name.
 
     Raises:
         ValueError: a resource is missing or cannot be read.
@@ -85,7 +86,13 @@ class Series:
         records = Progress(self.folder, self.settings).finish(self.rows)
         outcome = self.report(records)
         results.write(self.folder / "attack.json", outcome)
-        page.write(self.folder / "attack.html", outcome, records, self.session.label_names)
+        shown = {
+            **outcome,
+            "victim": outcome["victim"]["path"],
+            "data": outcome["data"]["name"],
+            "resources": [outcome["victim"], *outcome["resources"]],
+        }
+        page.write(self.folder / "attack.html", shown, records, self.session.label_names)
         return outcome
 
     def report(self, records: list[dict[str, Any]]) -> dict[str, Any]:

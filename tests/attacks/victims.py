@@ -162,7 +162,7 @@ class Scene:
     exact: Any = None
     near: NearTable | None = None
     synonyms: SynonymTable | None = None
-    others: dict[str, Oracle] = field(default_factory=dict)
+    others: Mapping[str, Oracle] = field(default_factory=dict)
     stop_words: frozenset[str] = frozenset()
     concurrency: int = 256
 
