@@ -13,7 +13,7 @@ from lit_adv.attacks.engine import Engine, Request, Steps
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.textbugger import TextBugger
 from lit_adv.attacks.textfooler import TextFooler
-from lit_adv.attacks.trial import Example, trial
+from lit_adv.attacks.trial import Example
 from lit_adv.attacks.words import Words
 
 
@@ -115,7 +115,8 @@ def test_no_more_than_so_many_attacks_are_begun():
 def test_attacks_are_told_apart_by_whatever_names_them():
     engine, _, _ = _engine()
     both = [("same", _adding(1, 1)), ("same", _adding(2, 1))]
-    assert sorted(outcome for _, outcome in engine.run(both)) == [_expected(1, 1), _expected(2, 1)]
+    outcomes: list[Any] = [outcome for _, outcome in engine.run(both)]
+    assert sorted(outcomes) == [_expected(1, 1), _expected(2, 1)]
 
 
 def test_an_attack_that_fails_gives_its_error_and_ends_no_other():
@@ -285,4 +286,3 @@ def test_what_goes_wrong_inside_an_attack_is_its_outcome():
     scene.near = None  # TextFooler cannot do without
     with pytest.raises(AssertionError):
         scene.attack(RECIPES["textfooler"], "a b")
-    assert callable(trial)

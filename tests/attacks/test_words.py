@@ -134,12 +134,12 @@ def test_without_takes_a_word_and_at_most_one_space():
             assert len(plain) - len(less.text) in (0, 1)
 
 
-def test_without_leaves_no_space_where_there_was_none():
+def test_without_leaves_one_space_between_words_and_none_at_the_ends():
     text = "one two, (three four) five"
     expected = {
         0: "two, (three four) five",
         1: "one , (three four) five",
-        2: "one two, (four) five",
+        2: "one two, ( four) five",
         3: "one two, (three ) five",
         4: "one two, (three four)",
     }
