@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from lit_adv.tasks.task import Batch, Task
 
@@ -20,22 +21,25 @@ class Evaluated(L.LightningModule):
         self.task = task
         self.val_metrics = task.metrics().clone(prefix="val/")
         self.test_metrics = task.metrics().clone(prefix="test/")
+        # Not the mean by Lightning, which over processes truncates how many examples each has.
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
 
     def forward(self, batch: Batch) -> Tensor:
         return self.task(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_metrics, "val/loss")
+        self._evaluate(batch, "val", self.val_metrics, self.val_loss)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_metrics, "test/loss")
+        self._evaluate(batch, "test", self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.task(batch)
 
-    def _evaluate(self, batch: Batch, metrics: Any, name: str) -> None:
+    def _evaluate(self, batch: Batch, split: str, metrics: Any, mean: MeanMetric) -> None:
         logits = self.task(batch)
         losses = self.task.losses(logits, batch)
+        mean.update(losses)
         metrics.update(logits.float(), batch["labels"])
-        self.log(name, losses.mean(), batch_size=len(losses), prog_bar=True, sync_dist=True)
+        self.log(f"{split}/loss", mean, prog_bar=True)
         self.log_dict(metrics)

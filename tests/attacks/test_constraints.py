@@ -420,6 +420,12 @@ def test_textbugger_gives_up_a_text_that_is_no_longer_similar_or_skips_the_bug()
     assert reached("skip", -0.55, like) == ("succeeded", "q m", 3 + 2 + 1)
     assert reached("stop", -0.55, None) == ("succeeded", "p f", 3 + 2)
 
+    # What was changed before is given up too.
+    near.table = {"d": [("q", 0.8)], "f": [("m", 0.9)]}
+    circle["q m"] = _on_a_circle(50.0)
+    assert reached("stop", 9.0, like) == ("failed", "d f", 3 + 1 + 1)
+    assert reached("skip", 9.0, like) == ("failed", "q f", 3 + 1 + 1)
+
 
 def test_what_a_similarity_cannot_be_is_refused():
     for wrong in (

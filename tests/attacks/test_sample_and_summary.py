@@ -48,17 +48,21 @@ def test_every_class_has_its_share():
             assert taken == Counter({k: v for k, v in expected.items() if v}), (counts, n)
 
 
-def test_ties_go_to_the_smaller_label_however_floating_point_rounds():
-    """Quotas 1/3 and 10 1/3: both remainders are a third."""
-    for counts, n in (
-        ({0: 1, 1: 31, 2: 1}, 11),
-        ({0: 1, 1: 4, 2: 1}, 2),
-        ({0: 2, 1: 32, 2: 2}, 12),
-    ):
-        rows = stratified(_labels(counts, 0), n, seed=0)
-        taken = Counter(np.array(_labels(counts, 0))[rows].tolist())
-        expected = {k: v for k, v in _reference_sizes(counts, n).items() if v}
-        assert taken == Counter(expected)
+@pytest.mark.parametrize(
+    "counts, n, sizes",
+    [
+        ((1, 1, 7), 3, (1, 0, 2)),  # 1/3, 1/3, 2 1/3
+        ((1, 1, 7), 6, (1, 1, 4)),
+        ((1, 3, 10), 2, (0, 1, 1)),  # 1/7, 3/7, 1 3/7
+        ((5, 5), 3, (2, 1)),
+    ],
+)
+def test_ties_go_to_the_smaller_label_however_floating_point_rounds(
+    counts: tuple[int, ...], n: int, sizes: tuple[int, ...]
+):
+    labels = _labels(dict(enumerate(counts)), 0)
+    taken = Counter(labels[row] for row in stratified(labels, n, seed=0))
+    assert tuple(taken[label] for label in range(len(counts))) == sizes
 
 
 def test_a_sample_is_the_seeds():
