@@ -22,6 +22,7 @@ def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 def test_two_processes_train_and_measure_what_one_does(tmp_path: Path):
     options = [*SMALL, "method=smart", "flood=fixed", "flood.b=0.69", "data.train_size=50"]
+    options += ["data.validation_size=17", "data.test_size=47"]  # odd: one process has more
     said = run(tmp_path / "two", *options, *SHARED).stdout
     run(tmp_path / "one", *options)
     one, two = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("one", "two"))
