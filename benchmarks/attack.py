@@ -31,9 +31,11 @@ from lit_adv.attacks import source
 from lit_adv.attacks.deepwordbug import DeepWordBug
 from lit_adv.attacks.encoded import Encoded
 from lit_adv.attacks.engine import Engine
+from lit_adv.attacks.kit import Kit
 from lit_adv.attacks.precision import autocast
-from lit_adv.attacks.resources import Kit, Resources
-from lit_adv.attacks.session import Session, Settings
+from lit_adv.attacks.resources import Resources
+from lit_adv.attacks.session import Session
+from lit_adv.attacks.settings import Settings
 from lit_adv.attacks.textbugger import TextBugger
 from lit_adv.attacks.textfooler import TextFooler
 from lit_adv.attacks.trial import Example, Recipe, trial

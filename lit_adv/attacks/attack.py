@@ -14,7 +14,8 @@ from lit_adv import config
 from lit_adv.attacks import resources, source
 from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
-from lit_adv.attacks.session import Session, Settings
+from lit_adv.attacks.session import Session
+from lit_adv.attacks.settings import Settings
 from lit_adv.data.datamodule import TextData
 from lit_adv.quiet import quieten
 from lit_adv.ranges import whole
@@ -36,23 +37,35 @@ def attack(victim: Path, cfg: DictConfig, folder: Path) -> dict[str, dict[str, A
 
     Raises:
         ValueError: something is missing or does not fit, said before the first attack.
-        RuntimeError: one of several processes failed; the same command goes on.
+        torch.multiprocessing.ProcessException: one of several processes failed; the same command
+            goes on.
     """
     count = whole(1, "attack.processes", cfg.attack.processes)
     config.check(cfg)
     plain = OmegaConf.to_container(cfg, resolve=True)
     series = prepare(victim, plain, folder)
-    others = None
-    if count > 1:
-        arguments = (count, victim, plain, folder)
-        others = spawn(_part, arguments, nprocs=count - 1, join=False)
-        torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    for each in series:
-        each.work(0, count)
-    if others is not None:
+    if count == 1:
+        for each in series:
+            each.work()
+    else:
+        _together(series, count, (victim, plain, folder))
+    return {each.name: each.conclude() for each in series}
+
+
+def _together(series: list[Series], count: int, arguments: tuple[Path, Any, Path]) -> None:
+    """Work in this process and in as many more as it takes, which share its threads."""
+    threads = torch.get_num_threads()
+    share = max(1, threads // count)
+    others = spawn(_part, (count, share, *arguments), nprocs=count - 1, join=False)
+    assert others is not None
+    torch.set_num_threads(share)
+    try:
+        for each in series:
+            each.work(0, count)
         while not others.join():
             pass
-    return {each.name: each.conclude() for each in series}
+    finally:
+        torch.set_num_threads(threads)
 
 
 def brief(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
@@ -108,8 +121,8 @@ def check(attack: DictConfig, data: TextData) -> None:
         resources.check(wanted, recipe.needs, data)
 
 
-def _part(number: int, count: int, victim: Path, plain: Any, folder: Path) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+def _part(number: int, count: int, threads: int, victim: Path, plain: Any, folder: Path) -> None:
+    torch.set_num_threads(threads)
     for each in prepare(victim, plain, folder):
         each.work(number + 1, count)
 

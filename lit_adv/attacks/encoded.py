@@ -14,6 +14,10 @@ from lit_adv.attacks.precision import autocast, chosen
 Item = str | tuple[str, str]
 
 
+BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"}
+"""Types of models whose positions begin behind the padding index."""
+
+
 class Encoded(NamedTuple):
     """Tokens of a text or pair; texts that the tokenizer does not tell apart are one question."""
 
@@ -96,3 +100,17 @@ class Reader:
         if texts[0].types is not None:
             batch["token_type_ids"] = padded([text.types or () for text in texts], 0, left)
         return {name: column.to(self.device) for name, column in batch.items()}
+
+
+def fitting(network: nn.Module) -> int:
+    """Tokens of a batch that suit the network's device."""
+    return 1024 if next(network.parameters()).device.type == "cpu" else 32768
+
+
+def longest(network: nn.Module, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
+    """The longest text in tokens: what is wanted, at most what network and tokenizer can take."""
+    config: Any = network.config
+    positions = getattr(config, "max_position_embeddings", None) or wanted
+    if getattr(config, "model_type", "") in BEHIND_PADDING:
+        positions -= (config.pad_token_id or 0) + 1
+    return min(wanted, positions, tokenizer.model_max_length)

@@ -1,68 +1,32 @@
 """A session: one victim, its data, and the attacks made on it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv.attacks import resources
+from lit_adv.attacks import kit
 from lit_adv.attacks.batching import filled
 from lit_adv.attacks.embedding_pgd import EmbeddingPGD
-from lit_adv.attacks.encoded import Reader
+from lit_adv.attacks.encoded import Reader, fitting, longest
 from lit_adv.attacks.engine import Engine
-from lit_adv.attacks.resources import Kit, Resources
+from lit_adv.attacks.kit import Kit
+from lit_adv.attacks.resources import Resources
 from lit_adv.attacks.sample import stratified
+from lit_adv.attacks.settings import Settings
 from lit_adv.attacks.trial import Example, Recipe, trial
 from lit_adv.attacks.victim import Victim
 from lit_adv.attacks.words import Words
 from lit_adv.data.datamodule import TextData
 from lit_adv.data.splits import Split
 from lit_adv.functional import temperature
-from lit_adv.ranges import one_of, whole
 from lit_adv.standstill import evaluating
 from lit_adv.tasks.classification import Classification
 
 ENOUGH = 2000
 """Validation examples that a temperature is fitted on."""
-
-
-@dataclass(kw_only=True)
-class Settings:
-    """How attacks are run.
-
-    Args:
-        n: examples, a seeded, shuffled sample in which every class has its share.
-        split: they are taken from: test or validation.
-        seed: of the sample and of random choices.
-        calibrate: attack also the victim at the temperature that fits the validation split.
-        concurrency: attacks at once.
-        batch_tokens: most tokens of a batch, with padding; None = 1024 on a processor, whose caches
-            larger ones leave, 32768 elsewhere.
-        precision: of the victim's and the encoder's answers: `auto` (bfloat16 where the device has
-            it), `bf16` or `32`; that an attack has won is always checked in float32.
-        max_length: longest text, in tokens; None = the data's, at most what the network can take.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    n: int = 1000
-    split: Literal["test", "validation"] = "test"
-    seed: int = 0
-    calibrate: bool = True
-    concurrency: int = 256
-    batch_tokens: int | None = None
-    precision: Literal["auto", "bf16", "32"] = "auto"
-    max_length: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("n", "concurrency", "batch_tokens", "max_length"):
-            if getattr(self, name) is not None:
-                whole(1, f"attack.{name}", getattr(self, name))
-        one_of(("test", "validation"), "attack.split", self.split)
 
 
 class Session:
@@ -152,7 +116,7 @@ class Session:
         Raises:
             ValueError: one is missing or cannot be read.
         """
-        return resources.gather(
+        return kit.gather(
             self.resources, recipe.needs, self.reader, self.data, seed=self.settings.seed
         )
 
@@ -235,23 +199,3 @@ class Session:
             "truncated": self.reader.cuts(example.text.item),
             **outcome,
         }
-
-
-def fitting(network: nn.Module) -> int:
-    """Tokens of a batch that suit the network's device."""
-    return 1024 if next(network.parameters()).device.type == "cpu" else 32768
-
-
-def longest(network: nn.Module, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
-    """The longest text in tokens: what is wanted, at most what network and tokenizer can take."""
-    config: Any = network.config
-    positions = getattr(config, "max_position_embeddings", None) or wanted
-    # Positions of RoBERTa's kind begin behind the padding index.
-    if getattr(config, "model_type", "") in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-        "xlm-roberta-xl",
-    ):
-        positions -= (config.pad_token_id or 0) + 1
-    return min(wanted, positions, tokenizer.model_max_length)

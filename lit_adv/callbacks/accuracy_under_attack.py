@@ -8,8 +8,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from lit_adv import processes, sharding
-from lit_adv.attacks.resources import Kit, Resources
-from lit_adv.attacks.session import Session, Settings
+from lit_adv.attacks.kit import Kit
+from lit_adv.attacks.resources import Resources
+from lit_adv.attacks.session import Session
+from lit_adv.attacks.settings import Settings
 from lit_adv.attacks.trial import Recipe
 from lit_adv.data.datamodule import TextData
 from lit_adv.ranges import whole
@@ -34,7 +36,7 @@ class AccuracyUnderAttack(L.Callback):
         network: name of the part of the module that is attacked, a Hugging Face classifier.
         data: texts and labels; None = the trainer's datamodule.
         tokenizer: None = the datamodule's.
-        settings: further ones of `attacks.session.Settings`.
+        settings: further ones of `attacks.settings.Settings`.
 
     Raises:
         ValueError: a size below 1; when training starts: a resource, the texts or the network are

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from lit_adv.attacks.resources import Resources
-from lit_adv.attacks.session import Session, Settings
+from lit_adv.attacks.session import Session
+from lit_adv.attacks.settings import Settings
 from lit_adv.data.reviews import Reviews
 from lit_adv.models import tiny
 from lit_adv.models.model import Model

@@ -13,7 +13,8 @@ from lit_adv.attacks.progress import Progress
 from lit_adv.attacks.pwws import PWWS
 from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
-from lit_adv.attacks.session import Session, Settings
+from lit_adv.attacks.session import Session
+from lit_adv.attacks.settings import Settings
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.textbugger import TextBugger
 from lit_adv.attacks.textfooler import TextFooler
