@@ -35,8 +35,8 @@ def read(folder: Path = FOLDER) -> Runs:
     """All runs there are."""
     runs: Runs = defaultdict(lambda: defaultdict(list))
     for path in sorted(folder.glob("*.json")):
-        data, rows, setting, _ = path.stem.rsplit("-", 3)
-        figures = json.loads(path.read_text())
+        data, rows, setting, seed = path.stem.rsplit("-", 3)
+        figures = {"seed": int(seed), **json.loads(path.read_text())}
         for reading in figures["readings"]:  # JSON knows no NaN
             for part in ("values", "errors"):
                 reading[part] = {k: v for k, v in reading[part].items() if v is not None}
@@ -73,19 +73,36 @@ def signals(runs: Runs) -> str:
 
 
 def outcomes(runs: Runs) -> str:
-    """Test figures after the last epoch, and at the lowest validation loss."""
+    """Test figures after the last epoch, and at the lowest validation loss, by seed against plain.
+
+    The last column is the mean difference, and its standard deviation over seeds, to plain training
+    stopped at its lowest validation loss.
+    """
     head = ["data", "run", "seeds", *(f"test {name.replace('_', ' ')}" for name in METRICS)]
-    lines = [head, ["---"] * 2 + ["---:"] * 4]
+    head.append("accuracy over early stopping")
+    lines = [head, ["---"] * 2 + ["---:"] * 5]
     for data, settings in runs.items():
-        for setting, found in settings.items():
-            rows = {setting: [run["epochs"][-1]["test"] for run in found]}
-            if setting == "plain":
-                stopped = [run["epochs"][lowest(run) - 1]["test"] for run in found]
-                rows["plain, stopped early"] = stopped
+        bar = {run["seed"]: stopped(run)["accuracy"] for run in settings["plain"]}
+        for setting in sorted(settings, key=lambda name: (name != "plain", name)):
+            found = settings[setting]
+            rows = {
+                setting: [run["epochs"][-1]["test"] for run in found],
+                f"{setting}, stopped early": [stopped(run) for run in found],
+            }
             for name, tests in rows.items():
                 cells = [_spread([test[metric] for test in tests], 3) for metric in METRICS]
-                lines.append([data, name, str(len(tests)), *cells])
+                gains = [
+                    test["accuracy"] - bar[run["seed"]]
+                    for test, run in zip(tests, found, strict=True)
+                    if run["seed"] in bar
+                ]
+                lines.append([data, name, str(len(tests)), *cells, _spread(gains, 3)])
     return _table(lines)
+
+
+def stopped(run: dict[str, Any]) -> dict[str, float]:
+    """The test figures at the epoch of the lowest validation loss."""
+    return run["epochs"][lowest(run) - 1]["test"]
 
 
 def filled(text: str, tables: dict[str, str]) -> str:
