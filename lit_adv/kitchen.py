@@ -10,14 +10,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lit_adv import checkpoint, results, soup
+from lit_adv import better, checkpoint, results, soup
 from lit_adv.checkpoint_io import write
 from lit_adv.data.datamodule import TextData
 from lit_adv.finetuner import FineTuner
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
 from lit_adv.run import build, check_metrics, export
-from lit_adv.trainers import COSTS
 
 LOADING = ("batch_size", "eval_batch_size", "num_workers", "cache", "unlabelled")
 """Keys of `data` that do not change what the validation rows and the vocabulary are."""
@@ -114,7 +113,7 @@ class Kitchen:
 
     def figure(self, value: float) -> float:
         """A score from a metric, and back."""
-        return -value if self.monitor.partition("/")[2] in COSTS else value
+        return -value if better.less(self.monitor) else value
 
     def metrics(self, split: str) -> dict[str, float]:
         """The metrics of the module as it is."""

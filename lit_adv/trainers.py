@@ -8,15 +8,13 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
+from lit_adv import better
 from lit_adv.callbacks.keeper import Keeper
 from lit_adv.checkpoint_io import AtomicCheckpointIO
 from lit_adv.ranges import at_least, whole
 
 BY_HAND = ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 """Trainer's options that manual optimisation takes away and Descent gives back."""
-
-COSTS = ("loss", "mse", "calibration_error")
-"""Metrics of which less is better."""
 
 
 def build(cfg: DictConfig, callbacks: list[L.Callback], folder: Path) -> L.Trainer:
@@ -52,7 +50,7 @@ def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoin
         last: `every_n_train_steps` and `every_n_minutes`, when to write the last weights beside the
             ends of epochs; None = not.
     """
-    mode = "min" if monitor.partition("/")[2] in COSTS else "max"
+    mode = "min" if better.less(monitor) else "max"
     options = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
     best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
     # Of its own: save_last of the other writes only when there is a new best.

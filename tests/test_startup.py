@@ -22,7 +22,7 @@ def test_the_package_imports_nothing_heavy():
     assert imported("import lit_adv") == []
 
 
-@pytest.mark.parametrize("command", ["train", "methods", "soup", "suggest_b"])
+@pytest.mark.parametrize("command", ["train", "methods", "soup", "suggest_b", "report"])
 def test_help_imports_nothing_heavy(command: str):
     code = f"""
 import sys

@@ -1,19 +1,18 @@
 """attack.html: what an attack did, to be read in a browser. One file, nothing fetched from outside.
 
 The frame, with its style and script, is page.html; here are the parts that depend on the attack.
-Every text passes through `_safe`: an attacked text may hold tags, quotes or anything else.
+Every text passes through `safe`: an attacked text may hold tags, quotes or anything else.
 """
 
-import html
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any, TypeGuard
+
+from lit_adv.pages.parts import fill, safe
+from lit_adv.pages.parts import write as write_whole
 
 OUTCOMES = {
     "succeeded": "attack succeeded",
@@ -38,27 +37,17 @@ def write(
         records: one for each example, with its texts and the segments to be marked.
         label_names: name of each class; a label without one is shown as its number.
     """
-    frame = Template(files("lit_adv.attacks").joinpath("page.html").read_text(encoding="utf-8"))
-    page = frame.substitute(
-        title=_safe(f"{summary['recipe']} on {summary['data']}"),
-        lead=_lead(summary),
-        tiles=_tiles(summary),
-        bars=_bars(summary),
-        controls=_controls(records),
-        cards="\n".join(_card(record, label_names) for record in records)
+    parts = {
+        "title": safe(f"{summary['recipe']} on {summary['data']}"),
+        "lead": _lead(summary),
+        "tiles": _tiles(summary),
+        "bars": _bars(summary),
+        "controls": _controls(records),
+        "cards": "\n".join(_card(record, label_names) for record in records)
         or '<p class="quiet">No examples were recorded.</p>',
-        details=_details(summary),
-    )
-
-    # a lone surrogate, which JSON may bring in, has no UTF-8: it becomes a reference
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-    part.replace(path)
-
-
-def _safe(text: object) -> str:
-    """Text as HTML shows it; a bare carriage return would be read back as a newline."""
-    return html.escape(str(text)).replace("\r", "&#13;")
+        "details": _details(summary),
+    }
+    write_whole(path, fill("lit_adv.attacks", "page.html", parts))
 
 
 def _figure(value: float | None, form: str = "{:.1f}%") -> str:
@@ -76,13 +65,13 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 def _lead(summary: Mapping[str, Any]) -> str:
     parts = [
-        f"{_safe(summary['n'])} examples",
+        f"{safe(summary['n'])} examples",
         _figure(summary.get("seconds"), "{:,.0f} s"),
         _figure(summary.get("queries_per_second"), "{:,.0f} queries/s"),
         _figure(summary.get("mean_similarity"), "mean similarity {:.2f}"),
     ]
     known = " &middot; ".join(part for part in parts if part != UNKNOWN)
-    return f"Victim <code>{_safe(summary['victim'])}</code><br>{known}"
+    return f"Victim <code>{safe(summary['victim'])}</code><br>{known}"
 
 
 def _tiles(summary: Mapping[str, Any]) -> str:
@@ -155,11 +144,11 @@ def _controls(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _card(record: Mapping[str, Any], label_names: Sequence[str]) -> str:
-    outcome, index = _safe(record["outcome"]), _safe(record["index"])
+    outcome, index = safe(record["outcome"]), safe(record["index"])
     kinds = f"{outcome} differs" if _differs(record) else outcome
     said = OUTCOMES.get(record["outcome"], outcome)
     if record.get("reason"):
-        said += f": {_safe(record['reason'])}"
+        said += f": {safe(record['reason'])}"
 
     texts = []
     if record.get("first") is not None:
@@ -183,12 +172,12 @@ def _calibrated(record: Mapping[str, Any], label_names: Sequence[str]) -> str:
     if not _differs(record):
         return ""
     again = record["calibrated"]
-    said = OUTCOMES.get(again["outcome"], _safe(again["outcome"]))
+    said = OUTCOMES.get(again["outcome"], safe(again["outcome"]))
     texts = _pair(record["original"], again)
     return "\n".join(
         [
             '<section class="again"><header>',
-            f'<span class="outcome {_safe(again["outcome"])}">calibrated victim: {said}</span>',
+            f'<span class="outcome {safe(again["outcome"])}">calibrated victim: {said}</span>',
             f'<span class="labels">{_labels(record, again, label_names)}</span></header>',
             f"<dl>{''.join(texts)}</dl>" if len(texts) > 1 else "",  # the original is above
             f'<p class="quiet">{_measures(record, again)}</p>',
@@ -210,7 +199,7 @@ def _labels(
     def step(caption: str, label: Any) -> str:
         # names[-1] would be the last class: a negative label has no name
         named = isinstance(label, int) and 0 <= label < len(label_names)
-        name = _safe(label_names[label] if named else label)
+        name = safe(label_names[label] if named else label)
         right = label == record["label"]
         first = caption == "label"
         arrow = "" if first else '<span aria-hidden="true">&rarr;</span> '
@@ -245,7 +234,7 @@ def _text(
 ) -> str:
     """A text under its caption, changed segments marked; its own script sets the direction."""
     shown = "".join(
-        f"<{mark}>{_safe(part)}</{mark}>" if changed and part else _safe(part)
+        f"<{mark}>{safe(part)}</{mark}>" if changed and part else safe(part)
         for part, changed in segments or [(text, False)]
     )
     return f'<dt>{caption}</dt><dd class="text" dir="auto">{shown}</dd>'
@@ -275,7 +264,7 @@ def _details(summary: Mapping[str, Any]) -> str:
         [[key, _plain(value)] for key, value in (summary.get(name) or {}).items()]
         for name in ("settings", "versions")
     )
-    notes = "".join(f"<li>{_safe(note)}</li>" for note in summary.get("notes") or [])
+    notes = "".join(f"<li>{safe(note)}</li>" for note in summary.get("notes") or [])
     return "\n".join(
         [
             f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "",
@@ -291,8 +280,8 @@ def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]
         return ""
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
-        f'<tr><th scope="row">{_safe(name)}</th>'
-        + "".join(f"<td><code>{_safe(value)}</code></td>" for value in values)
+        f'<tr><th scope="row">{safe(name)}</th>'
+        + "".join(f"<td><code>{safe(value)}</code></td>" for value in values)
         + "</tr>\n"
         for name, *values in rows
     )
