@@ -6,9 +6,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
 
 from lit_adv.attacks.encoded import Encoded, Reader
+from lit_adv.models.loading import loading
 from lit_adv.models.pretrained import packaged
 
 
@@ -46,18 +46,11 @@ def load(name: str, device: Any, **options: Any) -> Encoder:
         ValueError: it cannot be loaded.
     """
     source = packaged(name.removeprefix("package:")) if name.startswith("package:") else name
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with loading(f"attack.resources.encoder={name}: cannot be loaded"):
         if source is None:
             raise ValueError("no such folder in an installed package")
         tokenizer = AutoTokenizer.from_pretrained(source)
         network = AutoModel.from_pretrained(source, use_safetensors=True, dtype="float32")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"attack.resources.encoder={name}: cannot be loaded: {reason}") from error
-    finally:
-        logging.set_verbosity(loud)
     return Encoder(Reader(network.to(device), tokenizer, **options))
 
 

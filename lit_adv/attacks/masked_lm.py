@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.utils import logging
 
 from lit_adv.attacks.batching import filled, padded
 from lit_adv.attacks.vocabulary import Pieces, Vocabulary
+from lit_adv.models.loading import loading
 from lit_adv.ranges import whole
 
 PIECES, TOKENS, COMBINATIONS = 12, 4, 24
@@ -180,24 +180,13 @@ def load(
     Raises:
         ValueError: the model or its tokenizer cannot be loaded, or are not of this kind.
     """
-    logging.disable_progress_bar()
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report of weights for other tasks
-    try:
+    with loading(f"attack.resources.masked_lm={name}: cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(name)
         network, report = AutoModelForMaskedLM.from_pretrained(
             name, use_safetensors=True, dtype="float32", output_loading_info=True
         )
         if report["missing_keys"]:
             raise ValueError(f"it lacks {min(report['missing_keys'])}: it is no masked LM")
-        model = MaskedLM(
+        return MaskedLM(
             network.to(device), tokenizer, max_length=max_length, batch_tokens=batch_tokens
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"attack.resources.masked_lm={name}: cannot be loaded: {reason}"
-        ) from error
-    finally:
-        logging.set_verbosity(loud)
-    return model

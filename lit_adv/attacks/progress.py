@@ -24,6 +24,8 @@ class Progress:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = folder / f"attack.part{part}.jsonl"
+        # A process that was killed may have left half a line.
+        self._begin = "\n" if self._lines.exists() else ""
         known = folder / "attack.settings.json"
         settings = json.loads(json.dumps(settings))
         if known.exists():
@@ -46,10 +48,9 @@ class Progress:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One more example is done."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        broken = self._lines.exists() and self._lines.read_bytes()[-1:] not in (b"", b"\n")
         with self._lines.open("a", encoding="utf-8") as file:
-            file.write("\n" * broken + line)
+            file.write(self._begin + json.dumps(record, ensure_ascii=False) + "\n")
+        self._begin = ""
 
     def finish(self, rows: list[int]) -> list[dict[str, Any]]:
         """All records in the order of the sample, in one file."""

@@ -1,6 +1,7 @@
 """A series: one recipe against the whole sample, gone on with where it was interrupted."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -61,14 +62,14 @@ class Series:
         progress = Progress(self.folder, self.settings, part)
         done = progress.records()
         mine = self.rows[part::count]
-        records = [done[row] for row in mine if row in done]
+        outcomes = Counter(done[row]["outcome"] for row in mine if row in done)
         left = [row for row in mine if row not in done]
         before = max((record["at"] for record in done.values()), default=0.0)
         started = time.perf_counter()
         label = self.name if count == 1 else f"{self.name}, 1 of {count} processes"
         with tqdm(
             total=len(mine),
-            initial=len(records),
+            initial=outcomes.total(),
             desc=label,
             unit="text",
             dynamic_ncols=True,
@@ -77,8 +78,8 @@ class Series:
             for record in self.session.attack(self.session.examples(left), self.recipe, self.kit):
                 record["at"] = before + time.perf_counter() - started
                 progress.add(record)
-                records.append(record)
-                bar.set_postfix_str(running(records), refresh=False)
+                outcomes[record["outcome"]] += 1
+                bar.set_postfix_str(running(outcomes), refresh=False)
                 bar.update()
 
     def conclude(self) -> dict[str, Any]:
@@ -118,10 +119,9 @@ class Series:
         }
 
 
-def running(records: list[dict[str, Any]]) -> str:
+def running(outcomes: Counter[str]) -> str:
     """The figures so far, in a few words."""
-    figures = summary.of(records)
-    clean, under = figures["clean_accuracy"], figures["accuracy_under_attack"]
+    clean, under = summary.accuracies(outcomes).values()
     if clean is None or under is None:
         return ""
     return f"clean {clean:.1f} %, under attack {under:.1f} %"

@@ -11,9 +11,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from lit_adv import checkpoint
+from lit_adv.models.loading import loading
 from lit_adv.models.model import Model
 
 NETWORK = "task.network."
@@ -75,18 +75,11 @@ def configuration(path: Path) -> DictConfig | None:
 
 
 def _exported(path: Path) -> Source:
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with loading(f"{path}: no classifier that can be loaded"):
         network = AutoModelForSequenceClassification.from_pretrained(
             path, use_safetensors=True, dtype="float32"
         )
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: no classifier that can be loaded: {reason}") from error
-    finally:
-        logging.set_verbosity(loud)
     return Source(network=network, tokenizer=tokenizer)
 
 

@@ -1,5 +1,6 @@
 """From the records of single attacks to the figures of all."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,19 +16,26 @@ def of(records: Sequence[Record]) -> dict[str, Any]:
     attack / clean accuracy). mean_queries: over attacks that took place. mean_changed (per cent of
     words) and mean_similarity: over those that succeeded.
     """
-    counts = {name: sum(r["outcome"] == name for r in records) for name in OUTCOMES}
+    counts = Counter(r["outcome"] for r in records)
     won = [r for r in records if r["outcome"] == "succeeded"]
     attacked = [r for r in records if r["outcome"] in ("succeeded", "failed")]
-    counted = len(records) - counts["skipped"]
     alike = [r["similarity"] for r in won if r.get("similarity") is not None]
     return {
-        "examples": counts,
-        "clean_accuracy": _percent(len(attacked), counted),
-        "accuracy_under_attack": _percent(counts["failed"], counted),
+        "examples": {name: counts[name] for name in OUTCOMES},
+        **accuracies(counts),
         "success_rate": _percent(len(won), len(attacked)),
         "mean_queries": _mean([r["queries"] for r in attacked if "queries" in r]),
         "mean_changed": _mean([100 * r["changed"] for r in won if "changed" in r]),
         "mean_similarity": _mean(alike),
+    }
+
+
+def accuracies(counts: Counter[str]) -> dict[str, float | None]:
+    """Clean and under attack, from the numbers of outcomes."""
+    counted = counts.total() - counts["skipped"]
+    return {
+        "clean_accuracy": _percent(counts["succeeded"] + counts["failed"], counted),
+        "accuracy_under_attack": _percent(counts["failed"], counted),
     }
 
 

@@ -96,7 +96,6 @@ class AccuracyUnderAttack(L.Callback):
         examples = self._session.examples(rows)
         network: nn.Module = self._session.reader.network
         with evaluating(network):
-            network.eval()
             records = list(self._session.attack(examples, self.recipe, self._kit))
         outcomes = [record["outcome"] for record in records]
         counted = len(outcomes) - outcomes.count("skipped")

@@ -4,10 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
+from lit_adv.models.loading import loading
 from lit_adv.models.model import Model, labels
 
 
@@ -38,10 +38,7 @@ def build(
         ValueError: the model or its tokenizer cannot be loaded.
     """
     source = packaged(package) or name
-    logging.disable_progress_bar()
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()  # its report that the head is new
-    try:
+    with loading(f"model.name={name}: cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         network = AutoModelForSequenceClassification.from_pretrained(
             source,
@@ -51,11 +48,6 @@ def build(
             dtype="float32",
             **labels(splits),
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"model.name={name}: cannot be loaded: {reason}") from error
-    finally:
-        logging.set_verbosity(loud)
 
     if tokenizer.pad_token is None:  # decoders: padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
