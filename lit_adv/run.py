@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from lit_adv import auxiliary, checkpoint, config, curves, ranks, results, sharding, trainers
+from lit_adv import (
+    auxiliary,
+    checkpoint,
+    config,
+    curves,
+    failure,
+    ranks,
+    results,
+    sharding,
+    trainers,
+)
 from lit_adv.attacks import attack as attacks
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.datamodule import TextData
@@ -31,13 +42,15 @@ def run(cfg: DictConfig) -> float | None:
     Raises:
         SystemExit: SIGTERM came; a checkpoint to go on from has been written.
     """
-    config.check(cfg)
-    quieten()
     folder = Path(cfg.output_dir)
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    with ranks.launched(folder / "config.yaml") as launchers:
-        return train(cfg, folder, launchers)
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    with failure.recorded(folder) if first else nullcontext():
+        config.check(cfg)
+        quieten()
+        if first:
+            OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+        with ranks.launched(folder / "config.yaml") as launchers:
+            return train(cfg, folder, launchers)
 
 
 def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | None:

@@ -1,12 +1,14 @@
 """`python train.py` and `lit-adv train`: compose, check, train, test, write results."""
 
 import os
+import warnings
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lit_adv import config
 from lit_adv.cli.errors import report
+from lit_adv.sweeps import job, place
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -18,16 +20,25 @@ def main() -> None:
         return
     os.environ[FULL_ERROR] = "1"  # Hydra then lets errors through instead of printing paragraphs
     try:
-        # Twice: errors of the run are told before Hydra adds a line with all overrides of its own.
-        report(hydrated(lambda cfg: report(lambda: _run(cfg))))
+        report(hydrated(_told))
     finally:
         del os.environ[FULL_ERROR]
 
 
-hydrated = hydra.main(version_base="1.3", config_path=str(config.folder()), config_name="train")
+def _told(cfg: DictConfig) -> float | None:
+    """A run by itself tells its own errors, before Hydra adds a line with all its overrides."""
+    return _run(cfg) if job.swept() else report(lambda: _run(cfg))
 
 
 def _run(cfg: DictConfig) -> float | None:
+    if job.swept():
+        return job.work(cfg)
     from lit_adv.run import run  # here: --help need not load torch
 
     return run(cfg)
+
+
+# Of launchers that come with Hydra's plugins, the files in conf/ give defaults of our own.
+warnings.filterwarnings("ignore", "\\s*'hydra/launcher/.*' is validated against ConfigStore schema")
+OmegaConf.register_new_resolver("workers", place.workers, replace=True)
+hydrated = hydra.main(version_base="1.3", config_path=str(config.folder()), config_name="train")

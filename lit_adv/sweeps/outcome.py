@@ -1,0 +1,22 @@
+"""How a run of a sweep stands, as its folder tells it."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from lit_adv import failure
+from lit_adv.reports.reading import as_json, as_yaml
+
+State: TypeAlias = Literal["finished", "failed", "missing"]
+
+
+def state(folder: Path) -> State:
+    """Finished: it has all results that its configuration asks for, the attacks' too."""
+    found = as_json(folder / "results.json")
+    if found and ("attack" in found or not _attacked(folder)):
+        return "finished"
+    return "failed" if (folder / failure.NAME).exists() else "missing"
+
+
+def _attacked(folder: Path) -> bool:
+    config: Any = as_yaml(folder / "config.yaml")
+    return bool(isinstance(config, dict) and (config.get("attack") or {}).get("recipes"))
