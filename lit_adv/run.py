@@ -19,6 +19,7 @@ from lit_adv import (
     config,
     curves,
     failure,
+    logged,
     ranks,
     results,
     sharding,
@@ -74,6 +75,8 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     stopwatch = Stopwatch()
     trainer = trainers.build(cfg, [best, *last, stopwatch], folder)
     launchers.append(trainer)
+    if cfg.ckpt_path is not None:
+        logged.go_on(trainer, cfg.ckpt_path)
     if isinstance(module.descent.flood, Ada):  # last: it takes longer than the training itself
         if cfg.ckpt_path is None:
             auxiliary.prepare(module.descent.flood, data, cfg, folder, lambda: plain(cfg, data))

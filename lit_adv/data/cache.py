@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Split
@@ -20,8 +21,8 @@ FORMAT = 1
 class Cache:
     """Tokenises splits, or takes them from their files.
 
-    Processes that start together may all tokenise, and write the same. A file appears whole, under
-    its name only when it is finished.
+    Of processes that start together one tokenises, the others wait for its file. A file appears
+    whole, under its name only when it is finished.
 
     Args:
         tokenizer: of the texts.
@@ -41,12 +42,13 @@ class Cache:
         """The split, and from now on its file."""
         path = self._folder / f"{self._fingerprint(split)}.npz"
         if path.exists():
-            with np.load(path, allow_pickle=False) as saved:
-                columns = {name: saved[name] for name in COLUMNS if name in saved}
-                return Tokenised(columns, saved["starts"], saved["labels"])
-
-        data = Tokenised.of(split, self._tokenizer, self._max_length)
+            return _read(path)
         self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            return _read(path) if path.exists() else self._written(split, path)
+
+    def _written(self, split: Split, path: Path) -> Tokenised:
+        data = Tokenised.of(split, self._tokenizer, self._max_length)
         part = path.with_suffix(f".{uuid4().hex}.part")  # process numbers repeat between machines
         arrays: dict[str, Any] = {"starts": data.starts, "labels": data.labels, **data.columns}
         try:
@@ -64,6 +66,12 @@ class Cache:
             for value in column:
                 digest.update(f"{value}\0".encode())
         return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> Tokenised:
+    with np.load(path, allow_pickle=False) as saved:
+        columns = {name: saved[name] for name in COLUMNS if name in saved}
+        return Tokenised(columns, saved["starts"], saved["labels"])
 
 
 def _key(tokenizer: PreTrainedTokenizerBase) -> str:
