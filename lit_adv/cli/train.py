@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lit_adv import config
 from lit_adv.cli.errors import report
-from lit_adv.sweeps import job, place
+from lit_adv.sweeps import place
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -27,13 +27,15 @@ def main() -> None:
 
 def _told(cfg: DictConfig) -> float | None:
     """A run by itself tells its own errors, before Hydra adds a line with all its overrides."""
-    return _run(cfg) if job.swept() else report(lambda: _run(cfg))
+    return _run(cfg) if place.swept() else report(lambda: _run(cfg))
 
 
 def _run(cfg: DictConfig) -> float | None:
-    if job.swept():
-        return job.work(cfg)
-    from lit_adv.run import run  # here: --help need not load torch
+    if place.swept():
+        from lit_adv.sweeps.job import work  # here, as below: --help need not load torch
+
+        return work(cfg)
+    from lit_adv.run import run
 
     return run(cfg)
 

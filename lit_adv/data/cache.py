@@ -44,8 +44,12 @@ class Cache:
         if path.exists():
             return _read(path)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            return _read(path) if path.exists() else self._written(split, path)
+        lock = path.with_suffix(".lock")
+        with FileLock(lock):
+            try:
+                return _read(path) if path.exists() else self._written(split, path)
+            finally:
+                lock.unlink(missing_ok=True)  # whoever comes later finds the split itself
 
     def _written(self, split: Split, path: Path) -> Tokenised:
         data = Tokenised.of(split, self._tokenizer, self._max_length)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_st
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lit_adv.reports.reading import as_json
 from lit_adv.sweeps import lock, outcome, place
@@ -15,11 +15,6 @@ from lit_adv.sweeps import lock, outcome, place
 
 class Failed(Exception):
     """A run has failed, for the reason that stands in its folder."""
-
-
-def swept() -> bool:
-    """Whether Hydra runs this as one of many."""
-    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
 def work(cfg: DictConfig) -> float | None:

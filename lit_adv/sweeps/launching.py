@@ -37,7 +37,8 @@ def _launch(launcher: Launcher, jobs: Sequence[Job], sweep: Path) -> None:
     """
     if not jobs:
         return
-    first = len(list(sweep.glob("*/config.yaml")))
+    name = jobs[0].folder.name
+    first = int(name) if name.isdecimal() else 0  # in the launcher's own lines, nothing else
     try:
         launcher.launch([job.command(sweep) for job in jobs], initial_job_idx=first)
     except Exception as error:

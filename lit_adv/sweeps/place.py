@@ -5,6 +5,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 BESIDE = ("JoblibLauncher", "LocalLauncher", "SlurmLauncher", "RayLauncher")
 """Launchers whose runs work beside each other."""
@@ -33,6 +35,11 @@ def devices() -> list[str]:
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
     return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def swept() -> bool:
+    """Whether Hydra runs this as one of many."""
+    return not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
 def first() -> bool:

@@ -41,9 +41,8 @@ def _lines(key: str, override: Override) -> Iterator[str]:
         yield f"{key}={override.get_value_element_as_str()}"
         return
     if not override.is_discrete_sweep():
-        said = override.get_value_element_as_str()
         raise ValueError(
-            f"{key}={said}: a grid needs single values, such as range(0,0.5,0.1); intervals are "
+            f"{override.input_line}: a grid needs single values, such as range(0,0.5,0.1); intervals are "
             "for a search: sweep=optuna_b or hydra/sweeper=optuna"
         )
     swept = override.value()

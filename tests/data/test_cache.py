@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_adv.data.cache import Cache
 from lit_adv.data.reviews import Reviews
 from lit_adv.data.splits import Split
+from lit_adv.data.tokenised import Tokenised
 from lit_adv.models.tiny import train_tokenizer
 
 SPLIT = Split(
@@ -80,9 +81,12 @@ def test_what_changes_the_tokens_changes_the_file(
     assert not same or (before.columns["input_ids"] != after.columns["input_ids"]).any()
 
 
-def test_many_may_write_at_the_same_time(tokenizer: PreTrainedTokenizerBase, tmp_path: Path):
+def test_of_many_at_the_same_time_one_tokenises(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     # Threads have one process number, as processes on several machines may.
-    begin = Barrier(8)
+    begin, tokenised, times = Barrier(8), Tokenised.of, []
+    monkeypatch.setattr(Tokenised, "of", lambda *given: times.append(1) or tokenised(*given))
 
     def write(_: int) -> list[int]:
         cache = Cache(tokenizer, 16, str(tmp_path))
@@ -91,7 +95,7 @@ def test_many_may_write_at_the_same_time(tokenizer: PreTrainedTokenizerBase, tmp
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(write, range(8)))
-    assert made == [made[0]] * 8
+    assert made == [made[0]] * 8 and len(times) == 1
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
 
