@@ -10,7 +10,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from commandline import SMALL, train
+from commandline import SMALL, refusal, train
 from PIL import Image
 from transformers import pipeline
 
@@ -173,22 +173,23 @@ class Twice(FineTuner):
 '''
 
 
-def test_a_new_method_is_one_python_file_and_one_yaml(tmp_path: Path):
+def test_a_new_method_is_one_python_file_and_one_yaml(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     (tmp_path / "conf" / "method").mkdir(parents=True)
     (tmp_path / "twice.py").write_text(NEW_METHOD)
     (tmp_path / "conf" / "method" / "twice.yaml").write_text("_target_: twice.Twice\nweight: 0.5\n")
-
-    def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "train.py", "--config-dir", str(tmp_path / "conf"), *SMALL]
-        command += ["method=twice", f"hydra.run.dir={tmp_path / 'run'}", f"data.cache={tmp_path}"]
-        return subprocess.run(
-            [*command, *overrides],
-            capture_output=True, text=True, cwd=ROOT, env={**ENV, "PYTHONPATH": str(tmp_path)},
-        )  # fmt: skip
-
-    done = run()
+    options = ["--config-dir", str(tmp_path / "conf"), *SMALL, "method=twice"]
+    done = subprocess.run(
+        [
+            sys.executable, "train.py", *options,
+            f"hydra.run.dir={tmp_path / 'run'}", f"data.cache={tmp_path}",
+        ],
+        capture_output=True, text=True, cwd=ROOT, env={**ENV, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert '"method": "twice"' in (tmp_path / "run" / "results.json").read_text()
-    refused = run("+method.wieght=1")
-    assert refused.returncode == 1
-    assert "did you mean method.weight?" in refused.stderr
+
+    monkeypatch.syspath_prepend(tmp_path)
+    line = refusal(monkeypatch, capsys, tmp_path / "refused", *options, "+method.wieght=1")
+    assert "did you mean method.weight?" in line

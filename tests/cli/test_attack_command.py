@@ -2,18 +2,15 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import SMALL, refusal, train
+from forks import Fork
 
 from lit_adv.attacks.attack import attack
 from lit_adv.cli.attack import compose
@@ -105,18 +102,14 @@ def test_killed_it_goes_on_and_several_processes_are_as_one(
     output = tmp_path / "attacks"
     arguments = [str(folder), "attack=textfooler", "n=12", f"attack.output={output}"]
     several = [*arguments, "attack.processes=2", "attack.concurrency=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from lit_adv.cli.main import main; main()", "attack", *several],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    process = Fork(
+        "lit_adv.cli.main.main", log=tmp_path / "killed", argv=["lit-adv", "attack", *several]
     )
     lines = output / "textfooler" / "attack.part0.jsonl"
     while not (lines.exists() and lines.read_text().count("\n") >= 2):
-        with suppress(subprocess.TimeoutExpired):
-            pytest.fail(f"ended too early: {process.wait(0.05)}")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        if ended := process.ended(0.05):
+            pytest.fail(f"ended too early: {ended}")
+    process.kill()
     assert not (output / "textfooler" / "attack.json").exists()
 
     cfg = compose(arguments[0], several[1:])

@@ -1,13 +1,12 @@
 """`python train.py` that is told to end, or killed, and goes on from its last checkpoint."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commandline import SMALL, train
+from commandline import SMALL, refusal, train
+from forks import Fork
 from testbed import same
 from torch import Tensor
 
@@ -19,15 +18,42 @@ def interrupted(
     folder: Path, signal: str, batches: int, *overrides: str
 ) -> subprocess.CompletedProcess[str]:
     """A run that gets this signal after so many batches."""
+    return started(folder, signal, batches, *overrides).wait()
+
+
+def started(
+    folder: Path,
+    signal: str,
+    batches: int,
+    *overrides: str,
+    rank: int = 0,
+    environment: dict[str, str] | None = None,
+) -> Fork:
+    """The same, which has not ended yet.
+
+    Args:
+        folder: of the run.
+        signal: its name.
+        batches: so many; less than one = it gets none.
+        overrides: of the command line.
+        rank: which of several processes it is.
+        environment: what tells it so.
+    """
     conf = folder.parent / "conf" / "callbacks"
     conf.mkdir(parents=True, exist_ok=True)
     (conf / "interrupt.yaml").write_text(
         f"interrupt: {{_target_: interruptions.Interrupt, name: {signal}, batches: {batches}}}\n"
     )
-    command = [sys.executable, "train.py", "--config-dir", str(conf.parent), *overrides]
+    command = ["train.py", "--config-dir", str(conf.parent), *overrides]
     command += ["callbacks=interrupt", f"hydra.run.dir={folder}", f"data.cache={folder.parent}"]
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
+    return Fork(
+        "lit_adv.cli.train.main",
+        log=folder.with_name(f"{folder.name}-{rank}"),
+        argv=command,
+        cwd=ROOT,
+        nursery=rank,
+        environment={"PYTHONPATH": str(HERE), **(environment or {})},
+    )
 
 
 def end(folder: Path) -> dict[str, Tensor]:
@@ -74,14 +100,13 @@ def test_killed_it_resumes_from_the_checkpoint_before(
     same(end(tmp_path / "rest"), end(tmp_path / "whole"))
 
 
-def test_a_checkpoint_that_is_not_whole_is_refused_in_one_line(tmp_path: Path):
+def test_a_checkpoint_that_is_not_whole_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
     options = [*OPTIONS, "method=freelb", "checkpoint.every_n_train_steps=1"]
     assert interrupted(tmp_path / "half", "SIGKILL", 2, *options).returncode == -9
     whole = (tmp_path / "half" / "checkpoints" / "last.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    refused = interrupted(
-        tmp_path / "rest", "SIGKILL", 2, *options, f"ckpt_path={tmp_path}/cut.ckpt"
-    )
-    assert refused.returncode == 1
-    (line,) = refused.stderr.splitlines()
-    assert line.startswith(f"error: ckpt_path={tmp_path}/cut.ckpt: not a whole checkpoint: ")
+    options.append(f"ckpt_path={tmp_path}/cut.ckpt")
+    line = refusal(monkeypatch, capsys, tmp_path / "rest", *options)
+    assert line.startswith(f"ckpt_path={tmp_path}/cut.ckpt: not a whole checkpoint: ")

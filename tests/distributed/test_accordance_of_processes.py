@@ -22,7 +22,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Outcome]]:
 
     def launched(world: int) -> list[dict[str, Any]]:
         folder = tmp_path_factory.mktemp("watched")
-        return launch(folder, str(world), script="distributed.watched", world=world)
+        return launch(folder, str(world), module="distributed.watched", world=world)
 
     return {world: launched(world) for world in WORLDS}
 

@@ -1,8 +1,7 @@
-"""One training of a case; as a script, one of several processes that train all cases."""
+"""One training of a case; and one of several processes that train all cases."""
 
 import logging
 import os
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +72,7 @@ def refusal(case: Case) -> str:
     return ""
 
 
-def main(folder: Path, kind: str) -> None:
+def main(folder: str, kind: str) -> None:
     """Train all cases as one of the processes; the environment says which."""
     torch.set_num_threads(1)
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -86,8 +85,4 @@ def main(folder: Path, kind: str) -> None:
     if kind == "fsdp2":
         for name, (case, _) in REFUSED.items():
             outcome[f"refused {name}"] = refusal(replace(case, sharded=True))
-    torch.save(outcome, folder / f"{kind}-{os.environ['LOCAL_RANK']}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    torch.save(outcome, Path(folder) / f"{kind}-{os.environ['LOCAL_RANK']}.pt")

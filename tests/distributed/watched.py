@@ -1,8 +1,7 @@
-"""Trainings whose gradient accordance is measured; as a script, one of several processes'."""
+"""Trainings whose gradient accordance is measured, and one of several processes of them."""
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -236,8 +235,9 @@ def refusal(options: dict[str, Any]) -> str:
     return ""
 
 
-def main(folder: Path, world: int) -> None:
-    """Train all cases as one of the processes; the environment says which."""
+def main(folder: str, kind: str) -> None:
+    """Train all cases as one of the processes, whose number is their kind."""
+    world = int(kind)
     torch.set_num_threads(1)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -246,12 +246,8 @@ def main(folder: Path, world: int) -> None:
     for kind, name in cases(world):
         case = (CASES if kind == "ddp" else SHARDED)[name]
         print(kind, name, flush=True)
-        file = folder / f"{world}-{kind}-{name}.ckpt"
+        file = Path(folder) / f"{world}-{kind}-{name}.ckpt"
         outcome[f"{kind} {name}"] = trained(case, kind, world, world, file)
     if world == 2:
         outcome["refused"] = refusal({"theta": "moving"})
-    torch.save(outcome, folder / f"{world}-{os.environ['LOCAL_RANK']}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    torch.save(outcome, Path(folder) / f"{world}-{os.environ['LOCAL_RANK']}.pt")
