@@ -15,6 +15,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 
 def main() -> None:
     """Entry point; a user's mistake ends in one line, with HYDRA_FULL_ERROR=1 in a traceback."""
+    _quieten()
     if os.environ.get(FULL_ERROR) == "1":
         hydrated(_run)()
         return
@@ -40,7 +41,12 @@ def _run(cfg: DictConfig) -> float | None:
     return run(cfg)
 
 
-# Of launchers that come with Hydra's plugins, the files in conf/ give defaults of our own.
-warnings.filterwarnings("ignore", "\\s*'hydra/launcher/.*' is validated against ConfigStore schema")
+def _quieten() -> None:
+    """Of launchers that come with Hydra's plugins, files in conf/ give defaults of our own."""
+    said = "\\s*'hydra/launcher/.*' is validated against ConfigStore schema"
+    warnings.filterwarnings("ignore", said)
+
+
+_quieten()  # in processes of a launcher, which begin by importing this
 OmegaConf.register_new_resolver("workers", place.workers, replace=True)
 hydrated = hydra.main(version_base="1.3", config_path=str(config.folder()), config_name="train")

@@ -52,7 +52,11 @@ def states(sweep: Path, names: str, workers: Workers, size: int | None = None) -
 
 def test_a_failed_run_stops_no_other(tmp_path: Path):
     workers = Workers(tmp_path, set())
-    assert states(tmp_path, "a bad b", workers) == {"a": "finished", "bad": "failed", "b": "finished"}
+    assert states(tmp_path, "a bad b", workers) == {
+        "a": "finished",
+        "bad": "failed",
+        "b": "finished",
+    }
     assert workers.launched == [["a", "bad", "b"]]
     assert as_json(tmp_path / "bad" / "failure.json")["reason"] == "flood.b=0.7: too high"
 
