@@ -70,6 +70,12 @@ def _end(processes: list[Any], failed: bool) -> None:
         if failed:
             process.kill()  # it may wait for this one, and for nothing else
         process.wait()
+    codes = [process.returncode for process in mine if process.returncode]
+    if codes and not failed:
+        raise RuntimeError(
+            f"{len(codes)} of the run's further processes ended with exit code {codes[0]}, after "
+            "this one's work was done; what they said stands above"
+        )
 
 
 def main() -> None:

@@ -25,7 +25,17 @@ def test_the_table_of_methods_is_the_one_that_the_command_prints():
 
 def test_every_choice_of_every_group_is_named():
     conf = Path(__file__).parents[1] / "conf"
-    for group in ("method", "flood", "proximal", "update", "mask", "model", "data", "callbacks"):
+    for group in (
+        "method",
+        "flood",
+        "proximal",
+        "update",
+        "mask",
+        "model",
+        "data",
+        "callbacks",
+        "sweep",
+    ):
         for path in (conf / group).rglob("*.yaml"):
             name = path.relative_to(conf / group).with_suffix("").as_posix()
             if (group, name) != ("data", "batches"):

@@ -42,8 +42,8 @@ def _lines(key: str, override: Override) -> Iterator[str]:
         return
     if not override.is_discrete_sweep():
         raise ValueError(
-            f"{override.input_line}: a grid needs single values, such as range(0,0.5,0.1); intervals are "
-            "for a search: sweep=optuna_b or hydra/sweeper=optuna"
+            f"{override.input_line}: a grid needs single values, such as range(0,0.5,0.1); "
+            "intervals are for a search: sweep=optuna_b or hydra/sweeper=optuna"
         )
     swept = override.value()
     if isinstance(swept, ChoiceSweep) and any(isinstance(part, Sweep) for part in swept.list):
