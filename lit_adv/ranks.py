@@ -33,6 +33,9 @@ def launched(config: Path) -> Iterator[list[Any]]:
 
     Args:
         config: written by this process.
+
+    Raises:
+        RuntimeError: one of them has failed where this one has not.
     """
     trainers: list[Any] = []
     if "LOCAL_RANK" in os.environ:  # started by Lightning, or by torchrun
@@ -41,7 +44,7 @@ def launched(config: Path) -> Iterator[list[Any]]:
     command, spec, threads = sys.argv, __main__.__spec__, torch.get_num_threads()
     before = {name: os.environ.get(name) for name in VARIABLES}
     sys.argv, __main__.__spec__ = [__file__, str(config)], None
-    failed = True
+    failed, codes = True, list[int]()
     try:
         yield trainers
         failed = False
@@ -51,7 +54,7 @@ def launched(config: Path) -> Iterator[list[Any]]:
     finally:
         sys.argv, __main__.__spec__ = command, spec
         for trainer in trainers:
-            _end(getattr(trainer.strategy.launcher, "procs", []), failed)
+            codes += _end(getattr(trainer.strategy.launcher, "procs", []), failed)
         if "LOCAL_RANK" in os.environ:
             if dist.is_initialized():
                 dist.destroy_process_group()
@@ -61,21 +64,22 @@ def launched(config: Path) -> Iterator[list[Any]]:
                 if value is not None:
                     os.environ[name] = value
             torch.set_num_threads(threads)
+    if codes:
+        raise RuntimeError(
+            f"{len(codes)} of the run's further processes ended with exit code {codes[0]}, after "
+            "the first one's work was done; what they said stands above"
+        )
 
 
-def _end(processes: list[Any], failed: bool) -> None:
+def _end(processes: list[Any], failed: bool) -> list[int]:
+    """Wait for them; returns the exit codes of those that failed."""
     mine = list(processes)
     processes.clear()  # Lightning watches this list, and would kill this process for their failure
     for process in mine:
         if failed:
             process.kill()  # it may wait for this one, and for nothing else
         process.wait()
-    codes = [process.returncode for process in mine if process.returncode]
-    if codes and not failed:
-        raise RuntimeError(
-            f"{len(codes)} of the run's further processes ended with exit code {codes[0]}, after "
-            "this one's work was done; what they said stands above"
-        )
+    return [process.returncode for process in mine if process.returncode]
 
 
 def main() -> None:
