@@ -26,6 +26,7 @@ from lit_adv import (
     trainers,
 )
 from lit_adv.attacks import attack as attacks
+from lit_adv.callbacks import pruning
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.datamodule import TextData
 from lit_adv.descent import Descent
@@ -34,6 +35,7 @@ from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
+from lit_adv.sweeps.trial import Pruned
 from lit_adv.tasks.task import Task
 
 
@@ -73,7 +75,7 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     monitor = cfg.monitor or task.monitor
     best, *last = trainers.keepers(monitor, folder, cfg.checkpoint)
     stopwatch = Stopwatch()
-    trainer = trainers.build(cfg, [best, *last, stopwatch], folder)
+    trainer = trainers.build(cfg, [best, *last, stopwatch, *pruning.asked(folder, monitor)], folder)
     launchers.append(trainer)
     if cfg.ckpt_path is not None:
         logged.go_on(trainer, cfg.ckpt_path)
@@ -88,6 +90,10 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     except FloatingPointError as error:
         remedy = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
         raise FloatingPointError(f"{error}; {remedy}") from error
+    except Pruned:
+        if not trainer.is_global_zero:
+            sys.exit(0)  # as on SIGTERM
+        raise
     except SIGTERMException:
         if trainer.is_global_zero:
             step = trainer.global_step

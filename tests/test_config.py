@@ -9,9 +9,16 @@ from omegaconf import DictConfig
 
 from lit_adv import config
 
-GROUPS = sorted(path for path in config.folder().iterdir() if path.is_dir())
+HYDRA = config.folder() / "hydra"
+"""What is in it is no choice of a group, but has such groups: hydra/sweeper=grid."""
+GROUPS = sorted(
+    path
+    for parent in (config.folder(), HYDRA)
+    for path in parent.iterdir()
+    if path.is_dir() and path != HYDRA
+)
 CHOICES = [
-    (group.name, str(path.relative_to(group).with_suffix("")))
+    (str(group.relative_to(config.folder())), str(path.relative_to(group).with_suffix("")))
     for group in GROUPS
     for path in sorted(group.rglob("*.yaml"))
 ]
@@ -29,6 +36,10 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", ["output_dir=out", *overrides])
 
 
+# Launchers of Hydra's plugins: our files give their defaults, as cli/train.py says too.
+@pytest.mark.filterwarnings(
+    "ignore:\\s*'hydra/launcher/.*' is validated against ConfigStore schema"
+)
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c not in ABSTRACT])
 def test_every_yaml_composes_and_binds(group: str, choice: str):
     config.check(composed(f"{group}={choice}", *NEEDED.get(choice, [])))

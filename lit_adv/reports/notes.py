@@ -43,6 +43,9 @@ def of(sweep: Sweep) -> list[str]:
     if any(s.failed for s in sweep.settings):
         said.append("Failed runs are counted in no mean; where seeds of a setting failed, the mean "
                     "is that of the seeds that did not.")  # fmt: skip
+    if any(s.pruned for s in sweep.settings):
+        said.append("Pruned runs were ended early, because others did better at the same time; "
+                    "they are counted in no mean.")  # fmt: skip
     if any(run.state == "running" for run in sweep.runs):
         said.append("Running: without results so far, whether still at work or ended without a "
                     "word. The report is as of when it was written.")  # fmt: skip

@@ -51,8 +51,8 @@ def _lead(sweep: Sweep) -> str:
 def _tiles(sweep: Sweep) -> list[str]:
     tiles = [tile for problem in sweep.problems for tile in _best(sweep, problem)]
     states = {state: [run for run in sweep.runs if run.state == state] for state in
-              ("ok", "failed", "running")}  # fmt: skip
-    others = ", ".join(f"{len(states[s])} {s}" for s in ("failed", "running") if states[s])
+              ("ok", "failed", "pruned", "running")}  # fmt: skip
+    others = ", ".join(f"{len(found)} {s}" for s, found in states.items() if found and s != "ok")
     tiles.append(_tile("Finished runs", f"{len(states['ok'])} of {len(sweep.runs)}",
                        others or "none failed, none running"))  # fmt: skip
     counts = sorted({len(s.runs) for s in sweep.settings if s.runs}) or [0]

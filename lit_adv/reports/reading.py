@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from lit_adv.reports import settings
 from lit_adv.reports.run import Attacked, Run, State
+from lit_adv.sweeps.trial import Pruned
 
 # libyaml's, where PyYAML was built with it: ten times as fast
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,7 +34,7 @@ def read(folder: Path, name: str) -> Run:
     results = as_json(folder / "results.json")
     failure = as_json(folder / "failure.json")
     finished = any(isinstance(results.get(split), dict) for split in ("val", "test"))
-    state: State = "ok" if finished else "failed" if failure else "running"
+    state: State = "ok" if finished else _broken(failure) if failure else "running"
     flooding, train = _part(results, "flooding"), _part(results, "train")
     attacks = _attacks(folder)
     found = _config(folder)
@@ -42,7 +43,7 @@ def read(folder: Path, name: str) -> Run:
         folder=folder,
         name=name,
         state=state,
-        reason=_reason(failure) if state == "failed" else "",
+        reason=_reason(failure) if state in ("failed", "pruned") else "",
         settings=_settings(folder, found, results),
         overridden=_overridden(folder),
         metrics=_metrics(results, attacks) if finished else {},
@@ -155,6 +156,10 @@ def _number(value: Any) -> float | None:
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else None
+
+
+def _broken(failure: Mapping[str, Any]) -> State:
+    return "pruned" if failure.get("type") == Pruned.__name__ else "failed"
 
 
 def _reason(failure: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from lit_adv.reports.settings import Value
 
-State: TypeAlias = Literal["ok", "failed", "running"]
+State: TypeAlias = Literal["ok", "failed", "pruned", "running"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Run:
     Args:
         folder: its own.
         name: the folder as seen from those that the report is of.
-        state: ok: it has results; failed: it says that it failed; running: neither, yet.
-        reason: why it failed, in one line.
+        state: ok: it has results; failed: it says that it failed; pruned: that its search had no
+            hope of it; running: neither, yet.
+        reason: why it failed or was pruned, in one line.
         settings: flat, with the names of choices; empty where they could not be read.
         overridden: keys that were set on the command line.
         metrics: by split and name: `test/accuracy`, `attack/NAME`, `attack/NAME/calibrated`.

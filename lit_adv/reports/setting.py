@@ -30,6 +30,7 @@ class Setting:
         runs: finished, the last one of each seed.
         repeated: finished runs that another one of the same seed replaces.
         failed: runs that failed and whose seed has no finished run.
+        pruned: the same of those that a search had no hope of.
         running: the same of those that have not ended yet.
     """
 
@@ -39,12 +40,13 @@ class Setting:
     runs: tuple[Run, ...]
     repeated: tuple[Run, ...]
     failed: tuple[Run, ...]
+    pruned: tuple[Run, ...]
     running: tuple[Run, ...]
 
     @property
     def all(self) -> tuple[Run, ...]:
         """Every run of it, ended or not."""
-        return (*self.runs, *self.repeated, *self.failed, *self.running)
+        return (*self.runs, *self.repeated, *self.failed, *self.pruned, *self.running)
 
     def by_seed(self, metric: str) -> dict[Value, float]:
         """The values of a metric or of a cost."""
@@ -95,6 +97,7 @@ def _setting(identity: Identity, members: list[Run]) -> Setting:
         runs=tuple(counted),
         repeated=tuple(run for runs in by_seed.values() for run in runs[:-1]),
         failed=tuple(run for run in missing if run.state == "failed"),
+        pruned=tuple(run for run in missing if run.state == "pruned"),
         running=tuple(run for run in missing if run.state == "running"),
     )
 

@@ -129,7 +129,11 @@ def _role(sweep: Sweep, setting: Setting) -> Cell:
 def _seeds(setting: Setting) -> str:
     beside = [
         f"{len(runs)} {state}"
-        for state, runs in (("failed", setting.failed), ("running", setting.running))
+        for state, runs in (
+            ("failed", setting.failed),
+            ("pruned", setting.pruned),
+            ("running", setting.running),
+        )
         if runs
     ]
     note = f'<br><span class="quiet">{"<br>".join(beside)}</span>' if beside else ""

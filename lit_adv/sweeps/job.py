@@ -30,7 +30,7 @@ def work(cfg: DictConfig) -> float | None:
     if not place.first():  # of several that a cluster has started for this run
         return run(cfg)
     with lock.in_turn(folder):
-        if outcome.state(folder) == "finished":  # by a process that outlived its sweep
+        if outcome.state(folder) in ("finished", "pruned"):  # by a process that outlived its sweep
             return None
         last = folder / "checkpoints" / "last.ckpt"
         if last.exists():

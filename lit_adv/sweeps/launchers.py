@@ -30,6 +30,11 @@ def build(context: HydraContext, task: TaskFunction, config: DictConfig) -> Laun
         ) from error
 
 
+def at_once(launcher: Launcher) -> int:
+    """How many runs it works on at the same time, unless it is told otherwise."""
+    return 1 if type(launcher).__name__ == "BasicLauncher" else place.workers()
+
+
 def most(launcher: Launcher) -> int | None:
     """How many runs it should be given at once; None = it minds that itself."""
     return place.workers() if type(launcher).__name__ == "LocalLauncher" else None

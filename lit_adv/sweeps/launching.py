@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.plugins.launcher import Launcher
 
 from lit_adv import failure
+from lit_adv.sweeps import trial
 from lit_adv.sweeps.jobs import Job
 
 
@@ -24,6 +25,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], sweep: Path, size: int | Non
     """
     for job in jobs:
         failure.clear(job.folder)
+        trial.note(job.folder, job.trial)
     size = size or max(len(jobs), 1)
     for start in range(0, len(jobs), size):
         _launch(launcher, jobs[start : start + size], sweep)

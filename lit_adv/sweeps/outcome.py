@@ -5,8 +5,9 @@ from typing import Any, Literal, TypeAlias
 
 from lit_adv import failure
 from lit_adv.reports.reading import as_json, as_yaml
+from lit_adv.sweeps.trial import Pruned
 
-State: TypeAlias = Literal["finished", "failed", "missing"]
+State: TypeAlias = Literal["finished", "pruned", "failed", "missing"]
 
 
 def state(folder: Path) -> State:
@@ -14,7 +15,10 @@ def state(folder: Path) -> State:
     found = as_json(folder / "results.json")
     if found and ("attack" in found or not _attacked(folder)):
         return "finished"
-    return "failed" if (folder / failure.NAME).exists() else "missing"
+    failed = folder / failure.NAME
+    if as_json(failed).get("type") == Pruned.__name__:
+        return "pruned"
+    return "failed" if failed.exists() else "missing"
 
 
 def _attacked(folder: Path) -> bool:

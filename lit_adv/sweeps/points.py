@@ -29,26 +29,54 @@ def points(
     """
     found: dict[tuple[str, ...], None] = {}
     for corner in corners or [{}]:
-        lines = [f"{key}={value}" for key, value in {**params, **corner}.items()]
-        by_key = {each.get_key_element(): each for each in parse([*lines, *arguments])}
+        by_key = overrides({**params, **corner}, arguments, parse)
         for point in product(*(list(_lines(key, each)) for key, each in by_key.items())):
             found[point] = None
     return [list(point) for point in found]
 
 
-def _lines(key: str, override: Override) -> Iterator[str]:
-    if not override.is_sweep_override():
-        yield f"{key}={override.get_value_element_as_str()}"
-        return
-    if not override.is_discrete_sweep():
-        raise ValueError(
-            f"{override.input_line}: a grid needs single values, such as range(0,0.5,0.1); "
-            "intervals are for a search: sweep=optuna_b or hydra/sweeper=optuna"
-        )
+def overrides(
+    params: Mapping[str, Any], arguments: Sequence[str], parse: Parse
+) -> dict[str, Override]:
+    """What is said of every key; the command line has the last word.
+
+    Args:
+        params: key -> value in Hydra's notation.
+        arguments: of the command line.
+        parse: Hydra's parser of overrides.
+    """
+    lines = [f"{key}={'null' if value is None else value}" for key, value in params.items()]
+    return {each.get_key_element(): each for each in parse([*lines, *arguments])}
+
+
+def single(key: str, override: Override) -> str:
+    """An override that is no sweep, as a run's command line has it."""
+    return f"{key}={override.get_value_element_as_str()}"
+
+
+def listed(key: str, override: Override) -> Iterator[str]:
+    """The values of a list, one by one.
+
+    Raises:
+        ValueError: a range stands in it.
+    """
     swept = override.value()
     if isinstance(swept, ChoiceSweep) and any(isinstance(part, Sweep) for part in swept.list):
         raise ValueError(f"{key}: a list of single values, or one range(...), not both in one")
-    for value in override.sweep_string_iterator():
+    return override.sweep_string_iterator()
+
+
+def _lines(key: str, override: Override) -> Iterator[str]:
+    if not override.is_sweep_override():
+        yield single(key, override)
+        return
+    if not override.is_discrete_sweep():
+        raise ValueError(
+            f"{key}={override.get_value_string()}: a grid needs single values, such as "
+            "range(0,0.5,0.1); intervals are for a search: sweep=optuna_b or hydra/sweeper=optuna"
+        )
+    swept = override.value()
+    for value in listed(key, override):
         yield f"{key}={tidy(value) if isinstance(swept, RangeSweep) else value}"
 
 

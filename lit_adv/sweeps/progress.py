@@ -17,18 +17,26 @@ class Progress:
     """Watches the folders of jobs, wherever they run, while its block runs.
 
     Args:
-        jobs: all of the sweep; those that are finished at the start are only counted.
+        count: of all runs of the sweep.
+        done: those of them that are only counted.
+        metric: that the best is told by; None = the runs' own.
         every: seconds between two looks.
     """
 
-    def __init__(self, jobs: Sequence[Job], every: float = 1.0) -> None:
-        self._jobs, self._every = jobs, every
-        self._ended: dict[Job, Run] = {}
+    def __init__(
+        self, count: int, done: Sequence[Job], metric: str | None = None, every: float = 1.0
+    ) -> None:
+        self._count, self._metric, self._every = count, metric, every
+        self._ended = [_read(job) for job in done]
+        self._watched: list[Job] = []
         self._over = Event()
         self._thread = Thread(target=self._watch, daemon=True)
 
+    def watch(self, jobs: Sequence[Job]) -> None:
+        """Tell of these too when they end, or now if they have."""
+        self._watched += jobs
+
     def __enter__(self) -> "Progress":
-        self._look(quietly=True)
         self._before, self._start = len(self._ended), time.monotonic()
         self._thread.start()
         return self
@@ -44,24 +52,22 @@ class Progress:
         while not self._over.wait(self._every):
             self._look()
 
-    def _look(self, quietly: bool = False) -> None:
-        for job in self._jobs:
-            if job in self._ended or (state := job.state) == "missing":
-                continue
-            if quietly and state == "failed":
-                continue  # it runs again
-            self._ended[job] = read(job.folder, job.label or job.folder.name)
-            if not quietly:
-                print(self._line(job), file=sys.stderr, flush=True)
-
-    def _line(self, job: Job) -> str:
-        done = len(self._ended)
-        spent = time.monotonic() - self._start
-        left = spent / (done - self._before) * (len(self._jobs) - done)
-        return line(self._ended[job], list(self._ended.values()), len(self._jobs), left)
+    def _look(self) -> None:
+        for job in [job for job in self._watched if job.state != "missing"]:
+            self._watched.remove(job)
+            self._ended.append(_read(job))
+            done = len(self._ended)
+            spent = time.monotonic() - self._start
+            left = spent / (done - self._before) * (self._count - done)
+            told = line(self._ended[-1], self._ended, self._count, left, self._metric)
+            print(told, file=sys.stderr, flush=True)
 
 
-def line(run: Run, ended: Sequence[Run], count: int, left: float) -> str:
+def _read(job: Job) -> Run:
+    return read(job.folder, job.label or job.folder.name)
+
+
+def line(run: Run, ended: Sequence[Run], count: int, left: float, metric: str | None = None) -> str:
     """What is said of a run that has ended.
 
     Args:
@@ -69,10 +75,10 @@ def line(run: Run, ended: Sequence[Run], count: int, left: float) -> str:
         ended: all that have, it among them.
         count: of all runs of the sweep.
         left: seconds.
+        metric: that the best is told by; None = the one that reports choose by.
     """
-    told = run.reason if run.state == "failed" else "finished"
-    parts = [told]
-    metric = metrics.choose([each for each in ended if each.state == "ok"], None).chosen
+    parts = [run.reason or "finished"]
+    metric = metric or metrics.choose([r for r in ended if r.state == "ok"], None).chosen
     known = [each for each in ended if metric in each.metrics]
     if metric is not None and known:
         choose = min if better.less(metric) else max

@@ -10,7 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from lit_adv.sweeps import launchers, lock
-from lit_adv.sweeps.jobs import Job, jobs
+from lit_adv.sweeps.jobs import Job, different, jobs, of_each
 from lit_adv.sweeps.launching import launch
 from lit_adv.sweeps.progress import Progress
 
@@ -25,7 +25,7 @@ class Sweep:
     """
 
     def __init__(self, context: HydraContext, config: DictConfig, launcher: Launcher) -> None:
-        self._context, self._config, self._launcher = context, config, launcher
+        self._context, self._config, self.launcher = context, config, launcher
         self.folder = Path(config.hydra.sweep.dir)
 
     @contextmanager
@@ -46,30 +46,44 @@ class Sweep:
                 print(f"{self.failed} runs failed; the report says why", file=sys.stderr)
                 sys.exit(1)
 
-    def jobs(self, points: Sequence[Sequence[str]]) -> list[Job]:
-        """The jobs of these points, each in its folder."""
-        return jobs(points, self._config, self._compose)
-
-    def run(self, points: Sequence[Sequence[str]], size: int | None = None) -> list[Job]:
-        """Run what is missing of these points; returns all their jobs.
+    def run(self, points: Sequence[Sequence[str]], size: int | None = None) -> None:
+        """Run what is missing of these points.
 
         Args:
             points: overrides of each.
             size: most runs at once; None = as many as the launcher sees fit.
         """
-        found = self.jobs(points)
-        missing = [job for job in found if job.state != "finished"]
-        done = len(found) - len(missing)
+        found = jobs(points, self._config, self.compose)
+        done = [job for job in found if job.state == "finished"]
+        with self.progress(len(found), done) as progress:
+            self.launch([job for job in found if job not in done], progress, size)
+
+    def jobs(self, points: Sequence[Sequence[str]], numbers: Sequence[int]) -> list[Job]:
+        """The job of each of these points; see `jobs.of_each`."""
+        return of_each(points, self._config, self.compose, numbers)
+
+    def progress(self, count: int, done: Sequence[Job], metric: str | None = None) -> Progress:
+        """Say what there is to do; returns what tells of the runs that end from now on.
+
+        Args:
+            count: of all runs.
+            done: those that there is nothing to do for.
+            metric: that the best is told by; None = the runs' own.
+        """
         print(
-            f"sweep of {len(found)} runs in {self.folder}, {done} of them done; to go on after an "
+            f"sweep of {count} runs in {self.folder}, {len(done)} of them done; to go on after an "
             f"end of any kind: the same command with hydra.sweep.dir={self.folder}",
             file=sys.stderr,
         )
-        with Progress(found):
-            most = size or launchers.most(self._launcher)
-            launch(self._launcher, missing, self.folder, most)
-        self.failed += sum(job.state == "failed" for job in found)
-        return found
+        return Progress(count, done, metric)
 
-    def _compose(self, overrides: list[str]) -> DictConfig:
+    def launch(self, jobs: Sequence[Job], progress: Progress, size: int | None = None) -> None:
+        """Run these jobs, whatever there is of them."""
+        progress.watch(jobs)
+        most = size or launchers.most(self.launcher)
+        launch(self.launcher, different(jobs), self.folder, most)
+        self.failed += sum(job.state in ("failed", "missing") for job in jobs)
+
+    def compose(self, overrides: list[str]) -> DictConfig:
+        """The configuration of a run with these overrides, with `hydra`."""
         return self._context.config_loader.load_sweep_config(self._config, overrides)

@@ -68,6 +68,13 @@ def test_a_folder_in_which_no_run_has_begun_is_free(tmp_path: Path):
     assert names(found(tmp_path, [["b=1"]])) == ["0"]
 
 
+def test_the_folder_of_a_run_that_failed_before_all_else_is_not_another_s(tmp_path: Path):
+    (job,) = found(tmp_path, [["b=1"]])
+    begin(job)
+    (job.folder / "config.yaml").unlink()
+    assert names(found(tmp_path, [["b=2"], ["b=1"]])) == ["1", "0"]
+
+
 def test_other_words_for_the_same_run_are_one_run(tmp_path: Path):
     assert names(found(tmp_path, [["b=1"], ["b=1", "seed=0"], ["b=2"]])) == ["0", "1"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sweeps.test_going_on import figures, finish, sweep
+from sweeping import figures, finish, sweep
 
 OPTIONS = ["trainer.max_epochs=1", "seed=0,1"]
 

@@ -37,8 +37,9 @@ def test_every_run_is_told_once_when_it_ends_and_those_of_before_are_counted(
         job.folder.mkdir()
     results.write(jobs[0].folder / "results.json", done)
     failure.write(jobs[2].folder, ValueError("of an earlier start: it runs again"))
-    with Progress(jobs, every=0.01):
+    with Progress(3, jobs[:1], every=0.01) as progress:
         failure.clear(jobs[2].folder)
+        progress.watch(jobs[1:])
         results.write(jobs[2].folder / "results.json", done)
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("[2/3] seed=2: val/accuracy 0.5000 | best 0.5000 (seed=0) | ")

@@ -1,6 +1,5 @@
 """A sweep that ends at any moment goes on where it was, to the same end."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -9,9 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import SMALL
+from sweeping import figures, finish, sweep
 
-from lit_adv.cli.train import main
 from lit_adv.reports.reading import as_json
 
 ROOT = Path(__file__).parents[2]
@@ -20,30 +18,6 @@ FAILED = (
     "flood.b=0.7: not below 0.693, the loss of a predictor that ignores its input, so there would "
     "be nothing to learn; choose a lower level"
 )
-
-
-def sweep(folder: Path, *overrides: str) -> list[str]:
-    """The command line of a sweep in this folder."""
-    places = [f"hydra.sweep.dir={folder}", f"data.cache={folder.parent}"]
-    return ["train.py", "-m", *SMALL, *overrides, *places]
-
-
-def finish(monkeypatch: pytest.MonkeyPatch, *command: str) -> int | str | None:
-    """Run a sweep in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", [*command])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    try:
-        main()
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
-def figures(folder: Path) -> list[dict[str, str]]:
-    """sweep.csv without what the clock and the memory say."""
-    with (folder / "sweep.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if not k.startswith("train_")} for row in rows]
 
 
 def test_a_sweep_killed_while_its_workers_are_at_work_ends_as_if_it_had_not_been(
