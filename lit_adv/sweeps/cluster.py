@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ def connected(address: str | None, options: Mapping[str, Any]) -> Iterator[None]
     except ImportError as error:
         raise ValueError("hydra/launcher=ray needs Ray: pip install 'lit-adv[ray]'") from error
     own = {} if address else {"include_dashboard": False}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         # What runs print is in their folders, and their ends are told by the sweep.
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -35,6 +37,7 @@ def connected(address: str | None, options: Mapping[str, Any]) -> Iterator[None]
         yield
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's would end later runs without a checkpoint
 
 
 def needs(cpus: float, gpus: float | None, devices: Any) -> dict[str, float]:

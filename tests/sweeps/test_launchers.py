@@ -1,5 +1,6 @@
 """The launchers: as one by one, each with its file in conf/."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def test_beside_each_other_they_come_to_what_they_come_to_one_by_one(
     assert finish(monkeypatch, *sweep(tmp_path / "one", *OPTIONS)) == 0
     capsys.readouterr()
     beside = [f"hydra/launcher={launcher}", *options]
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     assert finish(monkeypatch, *sweep(tmp_path / "beside", *OPTIONS, *beside)) == 0
+    assert signal.getsignal(signal.SIGTERM) == on_sigterm
     assert figures(tmp_path / "beside") == figures(tmp_path / "one")
     assert "results in" in (tmp_path / "beside" / "0" / "output.txt").read_text()
     assert "results in" not in capsys.readouterr().out
