@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lit_adv import results
-from lit_adv.cli.errors import one_line
+from lit_adv.errors import one_line
 
 NAME = "failure.json"
 

@@ -86,7 +86,7 @@ def main() -> None:
     """Run as one of the further processes; Lightning's own arguments behind it are Hydra's."""
     from omegaconf import DictConfig, OmegaConf
 
-    from lit_adv.cli.errors import report
+    from lit_adv.errors import report
     from lit_adv.run import run
 
     cfg = OmegaConf.load(sys.argv[1])

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lit_adv.cli.errors import report
+from lit_adv.errors import report
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NOT_COMMANDS = {"__init__", "main", "errors"}
+NOT_COMMANDS = {"__init__", "main"}
 
 
 def main() -> None:

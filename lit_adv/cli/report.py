@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_adv.cli.errors import report as told
+from lit_adv.errors import report as told
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lit_adv.cli.errors import report
+from lit_adv.errors import report
 
 
 def main() -> None:

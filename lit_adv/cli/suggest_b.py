@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_adv.cli.errors import report
+from lit_adv.errors import report
 
 if TYPE_CHECKING:
     from lit_adv.levels import Suggestions

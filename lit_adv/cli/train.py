@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lit_adv import config
-from lit_adv.cli.errors import report
+from lit_adv.errors import report
 from lit_adv.sweeps import place
 
 FULL_ERROR = "HYDRA_FULL_ERROR"

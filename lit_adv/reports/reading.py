@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
@@ -34,7 +34,7 @@ def read(folder: Path, name: str) -> Run:
     results = as_json(folder / "results.json")
     failure = as_json(folder / "failure.json")
     finished = any(isinstance(results.get(split), dict) for split in ("val", "test"))
-    state: State = "ok" if finished else _broken(failure) if failure else "running"
+    state: State = "ok" if finished else broken(failure) if failure else "running"
     flooding, train = _part(results, "flooding"), _part(results, "train")
     attacks = _attacks(folder)
     found = _config(folder)
@@ -54,6 +54,11 @@ def read(folder: Path, name: str) -> Run:
         attacks=attacks,
         monitor=found.get("optimized_metric") or found.get("monitor"),
     )
+
+
+def broken(failure: Mapping[str, Any]) -> Literal["failed", "pruned"]:
+    """What a run is that ended without results, by its failure.json."""
+    return "pruned" if failure.get("type") == Pruned.__name__ else "failed"
 
 
 def as_json(path: Path) -> dict[str, Any]:
@@ -156,10 +161,6 @@ def _number(value: Any) -> float | None:
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and math.isfinite(value) else None
-
-
-def _broken(failure: Mapping[str, Any]) -> State:
-    return "pruned" if failure.get("type") == Pruned.__name__ else "failed"
 
 
 def _reason(failure: Mapping[str, Any]) -> str:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lit_adv import failure
-from lit_adv.reports.reading import as_json, as_yaml
-from lit_adv.sweeps.trial import Pruned
+from lit_adv.reports.reading import as_json, as_yaml, broken
 
 State: TypeAlias = Literal["finished", "pruned", "failed", "missing"]
 
@@ -16,9 +15,7 @@ def state(folder: Path) -> State:
     if found and ("attack" in found or not _attacked(folder)):
         return "finished"
     failed = folder / failure.NAME
-    if as_json(failed).get("type") == Pruned.__name__:
-        return "pruned"
-    return "failed" if failed.exists() else "missing"
+    return broken(as_json(failed)) if failed.exists() else "missing"
 
 
 def _attacked(folder: Path) -> bool:
