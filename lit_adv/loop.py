@@ -57,7 +57,7 @@ class Loop(Windowed):
 
     def note(self, name: str, value: Tensor) -> None:
         """Log what one pass says of itself; a second look is not logged."""
-        if not self.again:
+        if self._logs and not self.again:
             self.log(name, value.detach())
 
     def finish(self, *, counted: bool = True) -> None:
@@ -135,8 +135,13 @@ class Loop(Windowed):
             )
 
     def _note_flood(self, window: Window) -> None:
-        if self.descent.flood.of is not None:
+        if self._logs and self.descent.flood.of is not None:
             self.log("flood/share", window.flooded)
+
+    @property
+    def _logs(self) -> bool:
+        """Whether anybody will see what is logged of this step: of the others it costs as much."""
+        return self.trainer._logger_connector.should_update_logs or self._ends_epoch
 
     # ---- before, between and after ---------------------------------------------------------------
 
