@@ -46,7 +46,7 @@ class Probe(SMART):
         for _ in range(self.steps):
             leaf = delta.clone()
             grad = self.ascent(batch, leaf, lambda p: self.task.divergence(p, clean))
-            delta = self.step(batch, leaf.detach(), grad)
+            delta = self.climb(batch, leaf.detach(), grad)
         return start, delta
 
     @torch.no_grad()

@@ -2,23 +2,28 @@
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lit_adv import inject, standstill
+from lit_adv import standstill
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.perturbing import Perturbing
 from lit_adv.random_state import RandomState
+from lit_adv.recipe import LATER, Method
 from lit_adv.tasks.task import Batch, Task
 
+if TYPE_CHECKING:
+    from lit_adv.adoption.alone import Alone
+    from lit_adv.adoption.alone import Options as LoopOptions
 
-class FineTuner(Perturbing):
+
+class FineTuner(Perturbing, metaclass=Method):
     """`theta <- theta - lr * grad mean_b l(f(x_b; theta), y_b)`: Lightning's loop, by hand.
 
     Every method is this module with another `training_step`: it looks for perturbations, adds
@@ -26,7 +31,8 @@ class FineTuner(Perturbing):
     plain fine-tuning.
 
     Args:
-        task: the network and its losses.
+        task: the network and its losses. Without one, a class of this kind gives a Recipe: the
+            method and its settings, for a training of somebody else's.
         descent: how the weights descend.
         options: `start_step`, optimizer steps of plain fine-tuning before the first attack (0);
             `every_n_steps`, attack at every n-th step (1); `warmup_steps`, over so many steps all
@@ -34,11 +40,15 @@ class FineTuner(Perturbing):
             same dropout masks (true).
     """
 
+    if TYPE_CHECKING:  # without a task it is a Recipe, which has this
+
+        def on(self, network: Any, **options: Unpack["LoopOptions"]) -> "Alone": ...
+
     relative = False
     """Whether perturbations are in units of each word vector's standard deviation."""
 
     def __init__(
-        self, task: Task, descent: Descent | None = None, **options: Unpack[Options]
+        self, task: Task = LATER, descent: Descent | None = None, **options: Unpack[Options]
     ) -> None:
         super().__init__(
             task,
@@ -69,11 +79,8 @@ class FineTuner(Perturbing):
         """`f(e + delta)`: the network's answer with the perturbation added to its embeddings."""
         if self._random_state is not None:
             self._random_state.rewind()
-        with (
-            self.descent.update.forward(),
-            inject.perturbed(self.task.embeddings, delta, self.relative),
-        ):
-            return self.task(batch)
+        with self.descent.update.forward():
+            return self.task.answer(batch, delta, self.relative)
 
     def losses(self, batch: Batch, delta: Tensor | None = None) -> Tensor:
         """Loss of every example at the perturbed embeddings, [batch]."""

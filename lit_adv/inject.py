@@ -60,7 +60,7 @@ def perturbed(
 
     Args:
         embeddings: the module.
-        delta: perturbation, [batch, tokens, width].
+        delta: perturbation, [batch, tokens, width], or as many numbers for any other output.
         relative: delta is in units of each word vector's standard deviation, which is taken as a
             constant; otherwise in units of the vectors.
 
@@ -72,14 +72,15 @@ def perturbed(
         yield outputs
         return
 
-    def add(module: nn.Module, args: object, output: Tensor) -> Tensor:
+    def add(module: nn.Module, args: object, output: Any) -> Any:
         if outputs:
             return output
-        unit = output.detach().std(-1, keepdim=True) if relative else 1.0
+        clean = output if isinstance(output, Tensor) else output[0]
+        unit = clean.detach().std(-1, keepdim=True) if relative else 1.0
         # In the network's own type: a float32 sum would switch off half-precision weights behind
         # it.
-        outputs.append(output + (unit * delta).to(output.dtype))
-        return outputs[0]
+        outputs.append(clean + (unit * delta.reshape(clean.shape)).to(clean.dtype))
+        return outputs[0] if isinstance(output, Tensor) else (outputs[0], *output[1:])
 
     handle = embeddings.register_forward_hook(add)
     try:

@@ -41,6 +41,12 @@ class Loop(Windowed):
     differentiates_twice: ClassVar[bool] = False
     """Whether the method descends a gradient of the network, which is differentiated once more."""
 
+    compares_answers: ClassVar[bool] = False
+    """Whether the method asks how far two of the network's answers lie apart."""
+
+    separates_losses: ClassVar[bool] = False
+    """Whether the mean of the losses is not enough: each example's own is needed."""
+
     unlabelled: ClassVar[bool] = False
     """Whether the method uses texts without labels, `batch["unlabelled"]`."""
 

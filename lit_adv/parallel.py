@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import (
 )
 from torch import Tensor, nn
 
-from lit_adv import mixes, processes, sharding
+from lit_adv import foreach, mixes, processes, sharding
 from lit_adv.descent import Descent
 from lit_adv.random_state import apart
 
@@ -108,6 +108,23 @@ def backward(
             module.manual_backward(number, retain_graph=retain_graph)
     elif parallel is not None and last:
         _reduce(parallel, weights)
+
+
+def average(weights: Sequence[Tensor]) -> None:
+    """Average the weights' `.grad` over the processes, by one reduction per type of number.
+
+    For loops that are not Lightning's. A weight without a gradient gets one of zeros.
+    """
+    if processes.count() == 1:
+        return
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        kinds.setdefault(weight.dtype, []).append(weight.grad)
+    for grads in kinds.values():
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        parts = processes.add_up(flat).div_(processes.count()).split([g.numel() for g in grads])
+        foreach.copy_(grads, [part.view_as(g) for part, g in zip(parts, grads, strict=True)])
 
 
 def _reduce(strategy: Strategy, weights: Sequence[Tensor]) -> None:

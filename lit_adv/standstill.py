@@ -20,6 +20,11 @@ def frozen(network: nn.Module) -> Iterator[None]:
         yield
 
 
+def is_frozen(network: nn.Module) -> bool:
+    """Whether no weight trains, as within `frozen`."""
+    return not any(weight.requires_grad for weight in network.parameters())
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the block; every module's own mode comes back at its end."""

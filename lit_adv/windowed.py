@@ -37,13 +37,17 @@ class Windowed(Resumable):
             left = self.trainer.num_training_batches - self.trainer.fit_loop.batch_idx
             size = int(min(self.descent.accumulate_grad_batches, left))
             size = len(self._rehearsal) if self.again else size
-            update, weights = self.descent.update, self.training_weights
-            backward = update.backward(self._backward, weights)
-            first_of_two = self.looks_again and not self.again
-            flood = NoFlood() if first_of_two and update.seeks_worst else self.descent.flood
             always = parallel.reduces_always(self.trainer.strategy)
-            self._window = Window(size, flood, weights, backward, reduces_always=always)
+            self._window = self._open(size, reduces_always=always)
         return self._window
+
+    def _open(self, size: int, *, reduces_always: bool = False) -> Window:
+        """The window of an effective batch of so many batches."""
+        update, weights = self.descent.update, self.training_weights
+        backward = update.backward(self._backward, weights)
+        first_of_two = self.looks_again and not self.again
+        flood = NoFlood() if first_of_two and update.seeks_worst else self.descent.flood
+        return Window(size, flood, weights, backward, reduces_always=reduces_always)
 
     @property
     def completes(self) -> bool:

@@ -11,6 +11,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional import tables
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -42,7 +43,7 @@ class FGM(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         radius: float = 0.1,
@@ -66,13 +67,13 @@ class FGM(FineTuner):
         with self.one_batch():
             clean = self.losses(batch, delta)  # L(e)
             grad = self.accumulate(batch, clean, wrt=delta)  # g, beside the weights' gradient
-            delta = self.step(batch, delta, grad)  # radius * g / ||g||
+            delta = self.shift(batch, delta, grad)  # radius * g / ||g||
             adversarial = self.losses(batch, delta)  # L(e + delta)
             self.note("loss/clean", clean.mean())
             self.note("loss/adversarial", adversarial.mean())
             return self.descend(batch, adversarial, share=self.weight, delta=delta)
 
-    def step(self, batch: Batch, delta: Tensor, grad: Tensor) -> Tensor:
+    def shift(self, batch: Batch, delta: Tensor, grad: Tensor) -> Tensor:
         """The step of length `radius`, of each example or of the table."""
         if self.at == "words":
             return self.ascend(batch, delta, grad, self.radius)

@@ -7,6 +7,7 @@ from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -33,7 +34,7 @@ class FGSM(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         radius: float = 0.001,

@@ -2,6 +2,7 @@
 
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Task
 
 
@@ -15,5 +16,5 @@ class FineTune(FineTuner):
 
     passes = "one"
 
-    def __init__(self, task: Task, descent: Descent | None = None) -> None:
+    def __init__(self, task: Task = LATER, descent: Descent | None = None) -> None:
         super().__init__(task, descent)

@@ -12,6 +12,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -48,7 +49,7 @@ class FreeAT(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         replays: int = 3,

@@ -6,6 +6,7 @@ from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.onset import Timing
 from lit_adv.ranges import at_least
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -31,7 +32,7 @@ class Gaussian(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         std: float = 0.01,

@@ -14,6 +14,7 @@ from lit_adv.functional import ball
 from lit_adv.functional.information import bottleneck, contrast, rank
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -52,7 +53,7 @@ class InfoBERT(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         steps: int = 3,

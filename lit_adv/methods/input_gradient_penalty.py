@@ -11,6 +11,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional.precision import at_least_float32
 from lit_adv.onset import Timing
 from lit_adv.ranges import at_least
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -40,7 +41,7 @@ class InputGradientPenalty(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         epsilon: float = 1.0,

@@ -10,6 +10,7 @@ from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -35,9 +36,11 @@ class R3F(FineTuner):
         ValueError: one of the arguments lies outside its range.
     """
 
+    compares_answers = True
+
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         weight: float = 1.0,

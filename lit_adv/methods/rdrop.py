@@ -8,6 +8,7 @@ from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.onset import Timing
 from lit_adv.ranges import at_least
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -37,9 +38,11 @@ class RDrop(FineTuner):
 
     inert = "the dropout layers drop nothing; look at method.dropout"
 
+    compares_answers = True
+
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         alpha: float = 1.0,

@@ -12,6 +12,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -53,9 +54,11 @@ class SMART(FineTuner):
         ValueError: one of the arguments lies outside its range.
     """
 
+    compares_answers = True
+
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         weight: float = 1.0,
@@ -96,7 +99,7 @@ class SMART(FineTuner):
                 delta = ball.project(delta, self.strength * self.radius, self.norm, self.per)
             for _ in range(self.steps):
                 grad = self.ascent(batch, delta, lambda p: self.task.divergence(p, clean.detach()))
-                delta = self.step(batch, delta, grad)
+                delta = self.climb(batch, delta, grad)
             adversarial = self.logits(batch, delta)  # f(e + delta)
             smoothness = self.smoothness(adversarial, clean)
             losses = self.task.losses(clean, batch)
@@ -105,7 +108,7 @@ class SMART(FineTuner):
             penalty = self.weight * smoothness
             return self.descend(batch, losses, penalty=penalty, clean=clean, delta=delta)
 
-    def step(self, batch: Batch, delta: Tensor, grad: Tensor) -> Tensor:
+    def climb(self, batch: Batch, delta: Tensor, grad: Tensor) -> Tensor:
         """One ascent step of the chosen form."""
         sizes = (self.step_size, self.radius, self.norm, self.per)
         if self.update == "project":

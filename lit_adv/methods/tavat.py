@@ -11,6 +11,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball, tables
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -48,7 +49,7 @@ class TAVAT(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         steps: int = 2,

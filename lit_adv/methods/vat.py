@@ -11,6 +11,7 @@ from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -47,9 +48,11 @@ class VAT(FineTuner):
 
     unlabelled = True
 
+    compares_answers = True
+
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         weight: float = 1.0,

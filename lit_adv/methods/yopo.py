@@ -14,6 +14,7 @@ from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.random_state import RandomState
 from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -57,7 +58,7 @@ class YOPO(FineTuner):
 
     def __init__(
         self,
-        task: Task,
+        task: Task = LATER,
         descent: Descent | None = None,
         *,
         rounds: int = 3,

@@ -76,6 +76,11 @@ class Task(nn.Module, ABC):
         """Logits, [batch, classes] or, for one number per example, [batch]."""
         return self.network(**{k: v for k, v in batch.items() if k in self._inputs}).logits
 
+    def answer(self, batch: Batch, delta: Tensor | None = None, relative: bool = False) -> Tensor:
+        """`f(e + delta)`: logits with the perturbation added to the embeddings; see `inject`."""
+        with inject.perturbed(self.embeddings, delta, relative):
+            return self(batch)
+
     def mask(self, batch: Batch) -> Tensor:
         """True at the tokens that may be perturbed, [batch, tokens]: never padding."""
         mask = batch["attention_mask"].bool()

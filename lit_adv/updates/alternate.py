@@ -26,6 +26,8 @@ class Alternate(Update):
         ValueError: ratio is negative.
     """
 
+    needs_optimizer = True
+
     def __init__(self, ratio: float = 0.1) -> None:
         self.ratio = at_least(0, "update.ratio", ratio)
 

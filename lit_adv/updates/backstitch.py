@@ -36,6 +36,7 @@ class Backstitch(SecondLook):
     """
 
     steps_first = True
+    needs_optimizer = True
 
     def __init__(self, scale: float = 0.3, *, start_step: int = 0, every_n_steps: int = 1) -> None:
         super().__init__(start_step, every_n_steps)

@@ -26,6 +26,9 @@ class Update:
     steps_first: ClassVar[bool] = False
     """The gradient of the first look is stepped along: it is masked and clipped like any other."""
 
+    needs_optimizer: ClassVar[bool] = False
+    """Whether rates or states of the optimizer matter."""
+
     def looks_again(self, step: int) -> bool:
         """Whether optimizer step number `step` (from 0) takes a second look."""
         return False

@@ -1,0 +1,1 @@
+"""Methods at work in other people's projects: their modules, their loops, their Trainers."""

@@ -1,0 +1,166 @@
+"""Alone: a method in a loop of one's own, bare or by Fabric."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from typing_extensions import TypedDict, Unpack
+
+from lit_adv import standstill
+from lit_adv.adoption.borrowed import Borrowed
+from lit_adv.adoption.guest import Host, guest
+from lit_adv.adoption.place import Place, unwrapped
+from lit_adv.descent import Descent
+from lit_adv.ranges import whole
+from lit_adv.recipe import Recipe
+
+CHECK_EVERY = 50
+"""Steps: asking for a value makes the host wait for the device."""
+
+
+class Borrowing(TypedDict, total=False):
+    """What a method needs to know of somebody else's network."""
+
+    at: str | None
+    tokens: Callable[[Any], Tensor] | None
+    logits: str | Callable[[Any], Tensor] | None
+    distance: Callable[[Tensor, Tensor], Tensor] | None
+
+
+class Options(Borrowing, total=False):
+    """The same, and of the loop it is in."""
+
+    descent: Descent | None
+    optimizer: Optimizer | None
+    backward: Callable[..., None]
+    clip: Callable[[], object]
+    accumulate_grad_batches: int
+    total_steps: int
+
+
+class Alone(Host):
+    """`method.step(loss)` puts the method's gradient into `.grad`, where `loss.backward()` stood.
+
+    Several processes: the passes run without DistributedDataParallel's reduction, and one by hand
+    follows the last.
+
+    Args:
+        recipe: the method.
+        network: whose weights train; as DistributedDataParallel or Fabric have wrapped it.
+        options: `at`, `tokens`: what is perturbed, see Place; `logits`, `distance`: for methods
+            that compare answers, see Borrowed; `descent`: its flood, update, mask and proximal term
+            count here; `optimizer`: for methods and updates that need it; `backward`: instead of
+            `Tensor.backward`, as `fabric.backward`; `clip`: before the steps that a method takes
+            beside yours; `accumulate_grad_batches`: calls of `step` per optimizer step (1);
+            `total_steps`: of the whole training, for what depends on it (MBPP's momentum).
+
+    Raises:
+        ValueError: the method cannot do with this.
+    """
+
+    def __init__(self, recipe: Recipe, network: nn.Module, **options: Unpack[Options]) -> None:
+        inner = unwrapped(network)
+        place = Place(inner, options.get("at"), options.get("tokens"))
+        task = Borrowed(inner, self._loss, place, options.get("logits"), options.get("distance"))
+        self.window = whole(1, "accumulate_grad_batches", options.get("accumulate_grad_batches", 1))
+        self.steps, self.total_steps = 0, options.get("total_steps", 0)
+        self._optimizer = options.get("optimizer")
+        self._clip = options.get("clip", lambda: None)
+        self._call = options.get("backward", Tensor.backward)
+        self._task = task
+        self._unreduced = [m for m in network.modules() if isinstance(m, DistributedDataParallel)]
+        self._guest = guest(recipe, task, self, options.get("descent"))
+        self._within = 0
+        self._losses: list[tuple[Any, Callable[..., Tensor]]] = []  # of the effective batch
+        self._noted = False
+        self.logged: dict[str, Tensor] = {}
+        """What the last step said of itself, by name: `perturbation/norm`, `flood/share`, ..."""
+        self.batch_loss = torch.zeros(())
+        """Mean loss of the last batch, at the first pass that trained."""
+
+    def step(
+        self, loss: Callable[..., Tensor], batch: Any = None, *, last: bool | None = None
+    ) -> Tensor:
+        """All passes over a batch; adds their gradient to the weights' `.grad`.
+
+        Args:
+            loss: the whole forward pass, called once per pass: without arguments, or with the
+                batch, which is perturbed if `at` is `input`. Its answer is the mean over examples,
+                or one number for each.
+            batch: what it passes over, if the shape, the mask or the words are to be found there.
+            last: whether this batch completes the effective batch; None = if there have been
+                `accumulate_grad_batches`. The end of an epoch may complete it earlier.
+
+        Returns:
+            The mean loss of the batch at the first pass that trained, detached.
+
+        Raises:
+            ValueError: nothing can be perturbed, or logits are missing.
+            FloatingPointError: the loss was not finite (asked for at every 50th step).
+        """
+        self.completes = self._within + 1 == self.window if last is None else last
+        batch = object() if batch is None else batch  # nobody shows it: another one in every step
+        self._losses.append((batch, loss))  # an update may look at all of a window's once more
+        self._noted, self.logged = False, {}
+        with ExitStack() as stack:
+            for module in self._unreduced:
+                stack.enter_context(module.no_sync())
+            self._guest.passes_over(batch)
+        if self.completes:
+            self._losses = []
+        self._within = 0 if self.completes else self._within + 1
+        self.steps += self.completes
+        if self.completes and self.steps % CHECK_EVERY == 0:
+            self.check()
+        return self.batch_loss
+
+    def _loss(self, batch: Any, perturbed: Any) -> Tensor:
+        loss = next(loss for known, loss in self._losses if known is batch)
+        value = loss(perturbed) if inspect.signature(loss).parameters else loss()
+        trains = torch.is_grad_enabled() and not standstill.is_frozen(self._task.network)
+        if trains and not self._noted:
+            self.batch_loss, self._noted = value.detach().mean(), True
+        return value
+
+    def check(self) -> None:
+        """Ask, at the price of a wait for the device, whether all has been as it should.
+
+        Raises:
+            ValueError: nothing was perturbed, although it should have been.
+            FloatingPointError: a loss was not finite.
+        """
+        self._guest.on_train_epoch_end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: what the method remembers from step to step."""
+        return {"steps": self.steps, **self._guest.memory()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.steps = state["steps"]
+        self._guest.restore(state)
+
+    # ---- the host ----------------------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        return getattr(
+            self._optimizer, "optimizer", self._optimizer
+        )  # within Fabric's, accelerate's
+
+    def backward(self, number: Tensor, retain_graph: bool) -> None:
+        self._call(number, **({"retain_graph": True} if retain_graph else {}))
+
+    def own_step(self) -> None:
+        if self._optimizer is None:
+            raise ValueError("optimizer: a method that steps several times per batch needs it")
+        self._clip()
+        self._optimizer.step()
+
+    def log(self, name: str, value: Tensor) -> None:
+        self.logged[name] = value

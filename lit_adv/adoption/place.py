@@ -1,0 +1,171 @@
+"""Place: what of somebody's batch is perturbed, and in which shape."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
+
+from lit_adv import inject, layers
+from lit_adv.random_state import RandomState
+from lit_adv.tasks.task import Batch
+
+INPUT = "input"
+"""As a place: the batch's first tensor of real numbers."""
+
+
+class Place:
+    """Where perturbations enter: behind a module, or in the batch itself.
+
+    A perturbation has the shape [batch, tokens, width] of the module's output; for images and
+    whatever else is not a sequence of vectors, [batch, 1, all its numbers].
+
+    Args:
+        network: all of it.
+        at: name of the module whose output is perturbed; `input`, for the batch's first tensor of
+            real numbers; None = the word embeddings of the one Hugging Face model within, or the
+            one `nn.Embedding`.
+        tokens: from a batch to [batch, tokens], true where it may be perturbed; None = where the
+            batch's `attention_mask` is, if it has one, or everywhere.
+
+    Raises:
+        ValueError: there is no such module, or none that could be meant.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        at: str | None = None,
+        tokens: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        self._network = network
+        self._tokens = tokens
+        self._module = None if at == INPUT else find(network, at)
+        self.at = at
+        self._seen: tuple[Any, Tensor] | None = None  # the last batch, and its mask
+        self._width = 0
+
+    @property
+    def module(self) -> nn.Module:
+        """Whose output is perturbed.
+
+        Raises:
+            ValueError: it is the batch itself that is.
+        """
+        if self._module is None:
+            raise ValueError("at=input: this method perturbs words; name the module that has them")
+        return self._module
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return next(self._network.parameters()).device
+
+    @property
+    def width(self) -> int:
+        """Numbers per token; known once there has been a batch, or of a table of words."""
+        table = self._module
+        if not self._width and isinstance(table, nn.Embedding):
+            return table.embedding_dim
+        return self._width
+
+    @contextmanager
+    def perturbed(self, batch: Any, delta: Tensor | None, relative: bool) -> Iterator[Any]:
+        """Passes inside the block, over the batch it yields, are perturbed."""
+        if self._module is not None:
+            with inject.perturbed(self._module, delta, relative):
+                yield batch
+        elif delta is None:
+            yield batch
+        else:
+            clean = _input(batch)
+            moved = clean + delta.reshape(clean.shape).to(clean.dtype)
+            yield apply_to_collection(batch, Tensor, lambda t: moved if t is clean else t)
+
+    def mask(self, batch: Batch, call: Callable[[Any], object]) -> Tensor:
+        """True where the batch may be perturbed, [batch, tokens].
+
+        Args:
+            batch: the batch at hand.
+            call: passes over it; where only the shape of a module's output tells, it is begun and
+                broken off there.
+        """
+        if self._seen is None or self._seen[0] is not batch:
+            self._seen = batch, self._find_mask(batch, call)
+        return self._seen[1]
+
+    def examples(self, batch: Any) -> int:
+        """How many the batch has: the first size of its first tensor, or of what is perturbed."""
+        first = next(_tensors(batch), None)
+        if first is None and self._seen is not None and self._seen[0] is batch:
+            first = self._seen[1]
+        return 1 if first is None or not first.ndim else len(first)
+
+    def _find_mask(self, batch: Any, call: Callable[[Any], object]) -> Tensor:
+        given = None if self._tokens is None else self._tokens(batch)
+        if given is None and isinstance(batch, Mapping) and "attention_mask" in batch:
+            given = batch["attention_mask"]
+        words = isinstance(self._module, nn.Embedding)
+        if words and given is not None and given.ndim == 2:
+            self._width = self._module.embedding_dim  # pyright: ignore[reportOptionalMemberAccess]
+            return given.bool()
+        shape = self._shape(batch, call)
+        sequence = len(shape) == 3 and self._module is not None
+        tokens = shape[1] if sequence else 1
+        self._width = shape[2] if sequence else int(torch.Size(shape[1:]).numel())
+        if given is not None and given.shape == (shape[0], tokens):
+            return given.bool()
+        return torch.ones(shape[0], tokens, dtype=torch.bool, device=self.device)
+
+    def _shape(self, batch: Any, call: Callable[[Any], object]) -> torch.Size:
+        if self._module is None:
+            return _input(batch).shape
+        before = RandomState(self.device)
+        with torch.no_grad():
+            output = layers.up_to(self._network, self._module, lambda: call(batch))
+        before.rewind()
+        return (output if isinstance(output, Tensor) else output[0]).shape
+
+
+def find(network: nn.Module, at: str | None) -> nn.Module:
+    """The module whose output is perturbed; see Place."""
+    network = unwrapped(network)
+    if at is None:
+        models = [m for m in network.modules() if isinstance(m, PreTrainedModel)]
+        if models:
+            return inject.find_embeddings(models[0])
+        tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
+        if len(tables) == 1:
+            return tables[0]
+    return inject.find_embeddings(network, at)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Without what Fabric or DistributedDataParallel have put around it."""
+    from lightning.fabric.wrappers import _FabricModule
+
+    while isinstance(network, DistributedDataParallel | _FabricModule):
+        network = network.module
+    return network
+
+
+def _input(batch: Any) -> Tensor:
+    for tensor in _tensors(batch):
+        if tensor.is_floating_point():
+            return tensor
+    raise ValueError("at=input: the batch has no tensor of real numbers; name a module")
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _tensors(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from _tensors(value)
