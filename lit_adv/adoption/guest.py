@@ -135,6 +135,7 @@ class Guest(FineTuner):
         return {
             "pieces": {name: piece.state_dict() for name, piece in self._pieces.items()},
             "buffers": dict(self.named_buffers(recurse=False)),
+            "behind": self._behind,
             "processes": processes.gather(mine),
         }
 
@@ -144,6 +145,7 @@ class Guest(FineTuner):
             piece.load_state_dict(memory["pieces"][name])
         for name, buffer in self.named_buffers(recurse=False):
             buffer.copy_(memory["buffers"][name])
+        self._behind = memory["behind"]
         if len(memory["processes"]) == processes.count():
             self.load_process_state(memory["processes"][processes.rank()])
 
@@ -257,7 +259,7 @@ class Guest(FineTuner):
             return
         if proximal.teacher is None:
             proximal.begin(self.task)
-        elif self._behind:
+        if self._behind:
             proximal.follow(self.task, self.steps_taken, self.host.total_steps)
         self._behind = False
 

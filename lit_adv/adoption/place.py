@@ -68,10 +68,8 @@ class Place:
     @property
     def width(self) -> int:
         """Numbers per token; known once there has been a batch, or of a table of words."""
-        table = self._module
-        if not self._width and isinstance(table, nn.Embedding):
-            return table.embedding_dim
-        return self._width
+        known = 0 if self._width else getattr(self._module, "embedding_dim", 0)
+        return self._width or int(known)  # pyright: ignore[reportArgumentType]
 
     @contextmanager
     def perturbed(self, batch: Any, delta: Tensor | None, relative: bool) -> Iterator[Any]:

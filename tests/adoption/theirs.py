@@ -58,7 +58,7 @@ class Theirs(L.LightningModule):
         self.network = network
         self.rate = rate
 
-    def training_step(self, batch: Tensors, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Tensors, batch_idx: int) -> Any:
         loss = loss_of(self.network, batch)
         self.log("their/loss", loss)
         return loss
