@@ -22,6 +22,9 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 PRELOADED = ("lightning", "lit_adv.run")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Said to all: where it is not, Lightning sets the number for processes that it starts itself, and
+by that call MKL rounds otherwise than by this variable, also where both say one."""
 
 
 class Fork:
@@ -55,7 +58,7 @@ class Fork:
         self.pid: int = _ask(
             nursery, function=function, arguments=arguments, argv=argv, cwd=str(cwd),
             files=[str(file) for file in self.log], path=sys.path,
-            environment={**os.environ, **(environment or {})},
+            environment={**os.environ, **ONE_THREAD, **(environment or {})},
         )  # fmt: skip
 
     def wait(self, seconds: float = 300) -> subprocess.CompletedProcess[str]:
@@ -101,7 +104,7 @@ def _nursery(number: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         cwd=TESTS,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     atexit.register(process.communicate)  # it ends where its input does
     return process

@@ -47,7 +47,7 @@ class Place:
         self._module = None if at == INPUT else find(network, at)
         self.at = at
         self._seen: tuple[Any, Tensor] | None = None  # the last batch, and its mask
-        self._width = 0
+        self._width: int = 0
 
     @property
     def module(self) -> nn.Module:
@@ -68,8 +68,9 @@ class Place:
     @property
     def width(self) -> int:
         """Numbers per token; known once there has been a batch, or of a table of words."""
-        known = 0 if self._width else getattr(self._module, "embedding_dim", 0)
-        return self._width or int(known)  # pyright: ignore[reportArgumentType]
+        if not self._width and isinstance(self._module, nn.Embedding):
+            return self._module.embedding_dim
+        return self._width
 
     @contextmanager
     def perturbed(self, batch: Any, delta: Tensor | None, relative: bool) -> Iterator[Any]:
@@ -109,7 +110,7 @@ class Place:
             given = batch["attention_mask"]
         words = isinstance(self._module, nn.Embedding)
         if words and given is not None and given.ndim == 2:
-            self._width = self._module.embedding_dim  # pyright: ignore[reportOptionalMemberAccess]
+            self._width = 0  # the table's own
             return given.bool()
         shape = self._shape(batch, call)
         sequence = len(shape) == 3 and self._module is not None
