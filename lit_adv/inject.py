@@ -95,6 +95,9 @@ def perturbed(
 
 
 def _candidates(network: nn.Module) -> str:
-    named = network.named_modules()
+    named = list(network.named_modules())
     tables = [name for name, module in named if isinstance(module, nn.Embedding)]
-    return f"embedding modules here: {', '.join(tables) or 'none'}"
+    if tables:
+        return f"embedding modules here: {', '.join(tables)}"
+    leaves = [name for name, module in named if name and not list(module.children())]
+    return f"embedding modules here: none; others: {', '.join(leaves[:12]) or 'none'}"

@@ -140,7 +140,11 @@ def find(network: nn.Module, at: str | None) -> nn.Module:
         tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
         if len(tables) == 1:
             return tables[0]
-    return inject.find_embeddings(network, at)
+    try:
+        return inject.find_embeddings(network, at)
+    except ValueError as error:  # here it is an argument, there a setting
+        said = str(error).replace("model.at=null", "at=None").replace("model.at", "at")
+        raise ValueError(f"{said}; or at=input, the batch's first real numbers") from None
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

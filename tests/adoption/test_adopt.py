@@ -287,8 +287,12 @@ def manual(module: L.LightningModule) -> L.LightningModule:
         (lambda: adopt(Rich(), "child_d"), "mask=ChildD: scores a task's examples before"),
         (lambda: adopt(manual(Rich()), "fgm"), "Rich.automatic_optimization=False: its training_"),
         (lambda: adopt(adopt(Rich(), "fgm"), "fgm"), "Rich: is adopted already"),
-        (lambda: adopt(Vision(), "fgm"), "model.at=null: Vision does not name its token embedd"),
-        (lambda: adopt(Vision(), "fgm", at="net.9"), "model.at=net.9: no such module; "),
+        (
+            lambda: adopt(Vision(), "fgm"),
+            "at=None: Vision does not name its token embeddings; set at to a module's name; "
+            "embedding modules here: none; others: net.0, net.1, net.2, net.3, net.4; or at=input",
+        ),
+        (lambda: adopt(Vision(), "fgm", at="net.9"), "at=net.9: no such module; embedding mod"),
         (lambda: adopt(Vision(), "tavat", at="input"), "at=input: this method perturbs words"),
         (lambda: train(adopt(Rich(), "llr"), batches(1)), "LLR: goes by the loss of each example"),
         (lambda: train(adopt(Rich(), "fgm", flood="individual"), batches(1)), "flood=Individual"),
