@@ -1,6 +1,6 @@
 """Gradient accordance in a project that is not this one: a callback, and two functions.
 
-    python examples/accordance.py
+python examples/accordance.py
 """
 
 import lightning as L

@@ -1,12 +1,13 @@
 """A LightningModule that exists, trained by PGD on its images: one line is new.
 
-    python examples/adopted_module.py
+python examples/adopted_module.py
 """
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from digits import loaders
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -36,7 +37,7 @@ class Digits(L.LightningModule):
         self.accuracy(self.net(images), labels)
         self.log("test/accuracy", self.accuracy)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["lr"], momentum=0.9)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}

@@ -12,10 +12,9 @@ def loaders(batch_size: int = 64, *, words: bool = False) -> tuple[DataLoader, D
         batch_size: images per batch.
         words: each pixel is a token, 1 to 17.
     """
-    digits = load_digits()
-    images = torch.tensor(digits.images, dtype=torch.float32)
-    data = images.flatten(1).long() + 1 if words else images.unsqueeze(1) / 16
-    whole = TensorDataset(data, torch.tensor(digits.target))
+    pixels, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+    data = pixels.long() + 1 if words else pixels.float().view(-1, 1, 8, 8) / 16
+    whole = TensorDataset(data, labels)
     seed = torch.Generator().manual_seed(0)
     train, test = torch.utils.data.random_split(whole, [1437, 360], seed)
     return DataLoader(train, batch_size, shuffle=True), DataLoader(test, 360)

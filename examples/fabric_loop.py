@@ -1,6 +1,6 @@
 """A loop of one's own, by Fabric, with FGM and flooding: `method.step` stands for `backward`.
 
-    python examples/fabric_loop.py
+python examples/fabric_loop.py
 """
 
 import torch
@@ -28,10 +28,11 @@ def main() -> None:
     for epoch in range(3):
         for batch in train:
             # Called once per pass, with the images perturbed.
-            loss = method.step(lambda batch: F.cross_entropy(net(batch[0]), batch[1]), batch)
+            method.step(lambda batch: F.cross_entropy(net(batch[0]), batch[1]), batch)
             optimizer.step()
             optimizer.zero_grad()
-        print(f"epoch {epoch}: loss {loss:.3f}, perturbed {method.logged['loss/adversarial']:.3f}")
+        perturbed = method.logged["loss/adversarial"]
+        print(f"epoch {epoch}: loss {method.batch_loss:.3f}, perturbed {perturbed:.3f}")
 
     with torch.no_grad():
         images, labels = next(iter(test))

@@ -1,6 +1,6 @@
 """LoRA on a small decoder, with noise on its words (NEFTune): only the adapters train.
 
-    python examples/lora_decoder.py
+python examples/lora_decoder.py
 """
 
 import peft
@@ -27,10 +27,10 @@ def main() -> None:
     train, _ = loaders(words=True)
     for ids, _ in train:
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-        loss = method.step(lambda batch=batch: model(**batch).loss, batch)
+        method.step(lambda batch=batch: model(**batch).loss, batch)
         optimizer.step()
         optimizer.zero_grad()
-    print(f"loss {loss:.3f}, noise {method.logged['perturbation/norm']:.3f}")
+    print(f"loss {method.batch_loss:.3f}, noise {method.logged['perturbation/norm']:.3f}")
     assert all(weight.grad is None for weight in model.parameters() if not weight.requires_grad)
 
 

@@ -90,9 +90,8 @@ def _quantised() -> nn.Module:
         for layer in network.model.layers.modules():  # pyright: ignore
             for name, child in list(layer.named_children()):
                 if isinstance(child, nn.Linear):
-                    small = bnb.nn.Linear8bitLt(
-                        child.in_features, child.out_features, bias=False, has_fp16_weights=False
-                    )
+                    sizes = child.in_features, child.out_features
+                    small = bnb.nn.Linear8bitLt(*sizes, bias=False, has_fp16_weights=False)  # pyright: ignore
                     small.load_state_dict(child.state_dict())
                     setattr(layer, name, small.to("cpu"))
         return network
