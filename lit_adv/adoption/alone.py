@@ -13,7 +13,8 @@ from typing_extensions import TypedDict, Unpack
 
 from lit_adv import standstill
 from lit_adv.adoption.borrowed import Borrowed
-from lit_adv.adoption.guest import Host, guest
+from lit_adv.adoption.guest import guest
+from lit_adv.adoption.host import Host
 from lit_adv.adoption.place import Place, unwrapped
 from lit_adv.descent import Descent
 from lit_adv.ranges import whole

@@ -1,6 +1,5 @@
 """Guest: a method at work in a loop that somebody else runs, which steps the weights itself."""
 
-from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from torch.optim import Optimizer
 
 from lit_adv import parallel, processes, sharding
 from lit_adv.adoption.borrowed import Borrowed
+from lit_adv.adoption.host import Host
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.finite import FirstNonFinite
@@ -17,38 +17,6 @@ from lit_adv.masks.child_d import ChildD
 from lit_adv.random_state import RandomState
 from lit_adv.recipe import Recipe
 from lit_adv.window import Window
-
-
-class Host(ABC):
-    """Whose loop it is: what a Trainer would tell, and do, for a module of this library."""
-
-    steps: int = 0
-    """Optimizer steps taken."""
-    total_steps: int = 0
-    """Of the whole training, if that is known."""
-    window: int = 1
-    """Batches of the effective batch that begins."""
-    completes: bool = True
-    """Whether the batch at hand is the last one of its effective batch."""
-    averages: bool = False
-    """Whether the loop averages `.grad` over the processes behind the last pass itself."""
-
-    @property
-    @abstractmethod
-    def optimizer(self) -> Optimizer | None:
-        """Whose steps the weights take, if it is known."""
-
-    @abstractmethod
-    def backward(self, number: Tensor, retain_graph: bool) -> None:
-        """Add the gradient of a number to the weights' `.grad`, in this process alone."""
-
-    @abstractmethod
-    def own_step(self) -> None:
-        """Clip and step beside the loop's own steps, for methods of several steps per batch."""
-
-    @abstractmethod
-    def log(self, name: str, value: Tensor) -> None:
-        """Note a number."""
 
 
 class Guest(FineTuner):

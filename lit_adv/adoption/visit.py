@@ -1,8 +1,8 @@
 """Visit: the training of somebody's LightningModule, as the host of a method."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -10,11 +10,13 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
-from torchmetrics import Metric
 
 from lit_adv import mixes, standstill
 from lit_adv.adoption.borrowed import Borrowed
-from lit_adv.adoption.guest import Host, guest
+from lit_adv.adoption.guest import guest
+from lit_adv.adoption.hand_over import HandOver
+from lit_adv.adoption.host import Host
+from lit_adv.adoption.metrics import metrics_kept
 from lit_adv.adoption.place import Place
 from lit_adv.adoption.settings import Settings
 
@@ -70,7 +72,7 @@ class Visit(Host):
         """One pass: the module's training step."""
         counts = self._answer is None and torch.is_grad_enabled() and not self._guest.again
         counts = counts and not standstill.is_frozen(self._module)
-        with _nothing() if counts else self._unnoticed():
+        with nullcontext() if counts else self._unnoticed():
             answer = self._theirs(batch)
         if answer is None:
             raise ValueError(
@@ -87,15 +89,11 @@ class Visit(Host):
     def _unnoticed(self) -> Iterator[None]:
         """Passes inside the block leave no trace in logs and metrics."""
         self.muted = True
-        metrics = [m for m in self._module.modules() if isinstance(m, Metric)]
-        states = [_state(metric) for metric in metrics]
         try:
-            yield
+            with metrics_kept(self._module):
+                yield
         finally:
             self.muted = False
-            for metric, state in zip(metrics, states, strict=True):
-                for name, value in state.items():
-                    setattr(metric, name, value)
 
     # ---- around the steps --------------------------------------------------------------------
 
@@ -174,41 +172,9 @@ class Visit(Host):
         L.LightningModule.log(self._module, name, value.detach())
 
 
-class HandOver(torch.autograd.Function):
-    """A loss whose gradients are in `.grad` already: going backward from it adds zeros.
-
-    Which makes DistributedDataParallel reduce what is there, once.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, *weights: Tensor) -> Tensor:
-        ctx.save_for_backward(*weights)
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (grad, *(w.new_zeros(()).expand_as(w) for w in ctx.saved_tensors))
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
 def _takes(step: Callable[..., Any]) -> int:
     """How many arguments a training step takes."""
     parameters = inspect.signature(step).parameters.values()
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return 3
     return len(parameters)
-
-
-def _state(metric: Metric) -> dict[str, Any]:
-    """What a metric has gathered so far, and how often: a pass that does not count changes both."""
-    state = {name: _copied(getattr(metric, name)) for name in metric._defaults}
-    counters = ("_update_count", "_update_called", "_computed", "_forward_cache")
-    return {**state, **{k: metric.__dict__[k] for k in counters if k in metric.__dict__}}
-
-
-def _copied(value: Tensor | Sequence[Tensor]) -> Any:
-    return value.clone() if isinstance(value, Tensor) else list(value)
