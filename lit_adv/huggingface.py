@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from lit_adv import mixes
 from lit_adv.adoption.alone import Alone
 from lit_adv.adoption.settings import settings
+from lit_adv.descent import Descent
 
 FILE = "adversary.pt"
 """In a checkpoint's folder: what the method remembers."""
@@ -99,6 +101,8 @@ class Adversarial:
                 f"{by}: passes cannot be gathered under it; start one process per device by "
                 "torchrun, which trains by DistributedDataParallel"
             )
+        descent = found.recipe.descent or Descent()
+        mixes.check_precision(descent, "16-mixed" if trainer.args.fp16 else "")
         alone = Alone(
             found.recipe,
             model,

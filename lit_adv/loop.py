@@ -173,6 +173,8 @@ class Loop(Windowed):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        if not self.resumes and self.trainer.global_step == 0:
+            self.task.begin(self._training_batches)
         if self.descent.proximal.weight:  # only now do sharded weights know their checkpoint
             self.descent.proximal.begin(self.task)
         parallel.check_data(self.trainer.num_training_batches)

@@ -51,6 +51,10 @@ class Adopted(L.LightningModule):
         self._visit.begin()
         super().on_fit_start()
 
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._visit.begin_epoch()
+
     def on_train_epoch_end(self) -> None:
         self._visit.end_epoch()
         super().on_train_epoch_end()

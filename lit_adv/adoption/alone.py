@@ -108,6 +108,8 @@ class Alone(Host):
         batch = object() if batch is None else batch  # nobody shows it: another one in every step
         self._losses.append((batch, loss))  # an update may look at all of a window's once more
         self._noted, self.logged = False, {}
+        if not self._within:
+            self._guest.find_training_weights()  # who writes a loop may thaw some at any time
         with ExitStack() as stack:
             for module in self._unreduced:
                 stack.enter_context(module.no_sync())

@@ -53,7 +53,7 @@ class Borrowed(Task):
         self._place = (place,)  # in a tuple: its module is the network's
         self.logits = logits
         self._distance = distance
-        self.begin()
+        self.forget()
 
     @property
     def place(self) -> Place:
@@ -71,7 +71,7 @@ class Borrowed(Task):
     def mask(self, batch: Batch) -> Tensor:
         return self.place.mask(batch, self.forward)
 
-    def begin(self) -> None:
+    def forget(self) -> None:
         """Forget the answers of the batch before: their graphs go with them."""
         self._answers: list[tuple[Tensor, Callable[[], Tensor]]] = []
         self._searching = False  # whether the last answer only looked for a perturbation

@@ -76,6 +76,7 @@ class Guest(FineTuner):
 
     def settle(self) -> None:
         """Before the first batch: from now on it is known which weights train, and where."""
+        self._window, self._rehearsal = None, []  # of a training broken off
         self.find_training_weights()
         self._finite, self._begun = FirstNonFinite(self.device), True
         for name, buffer in self.named_buffers(recurse=False):
@@ -83,7 +84,7 @@ class Guest(FineTuner):
 
     def passes_over(self, batch: Any) -> None:
         """All passes over a batch: adds their gradient to the weights' `.grad`."""
-        self._task.begin()
+        self._task.forget()
         if self.passes == "own steps" and self.host.window > 1:
             raise ValueError(
                 f"{type(self).__name__}: steps several times per batch, so a batch cannot be one "

@@ -118,6 +118,10 @@ class Visit(Host):
             self._guest.restore(self._memory)
             self._memory = None
 
+    def begin_epoch(self) -> None:
+        """Callbacks may have thawed weights."""
+        self._guest.find_training_weights()
+
     def end_epoch(self) -> None:
         """Ask whether all was finite, and something was perturbed."""
         self._guest.on_train_epoch_end()

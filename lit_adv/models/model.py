@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Label, Splits
-from lit_adv.tasks.classification import Classification
+from lit_adv.tasks.classification import Classification, HeadInit
 from lit_adv.tasks.regression import Regression
 from lit_adv.tasks.task import Task
 
@@ -21,16 +21,27 @@ class Model:
         tokenizer: from texts to the network's inputs.
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
+        head_init: of a classifier's last layer; see Classification.
     """
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     at: str | None = None
     special_tokens: str = "perturb"
+    head_init: HeadInit = "random"
 
     def task(self, splits: Splits) -> Task:
-        """The task that these labels ask for."""
+        """The task that these labels ask for.
+
+        Raises:
+            ValueError: the head is to be that of classes, and there are none.
+        """
         if splits.label_names is None:
+            if self.head_init != "random":
+                raise ValueError(
+                    f"model.head_init={self.head_init}: the labels are numbers, which have no "
+                    "classes; set model.head_init=random"
+                )
             return Regression(
                 self.network,
                 variance=_variance(splits.train.labels),
@@ -42,6 +53,7 @@ class Model:
             num_labels=len(splits.label_names),
             at=self.at,
             special_tokens=self.special_tokens,
+            head_init=self.head_init,
         )
 
 

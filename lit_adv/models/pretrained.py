@@ -8,7 +8,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.loading import loading
+from lit_adv.models.mlm_correction import correct
 from lit_adv.models.model import Model, labels
+from lit_adv.tasks.classification import HeadInit
 
 
 def build(
@@ -21,6 +23,8 @@ def build(
     gradient_checkpointing: bool = False,
     at: str | None = None,
     special_tokens: str = "perturb",
+    head_init: HeadInit = "random",
+    mlm_correction: bool = False,
 ) -> Model:
     """Whatever `AutoModelForSequenceClassification` loads, from safetensors only, with a new head.
 
@@ -33,9 +37,11 @@ def build(
         gradient_checkpointing: recompute the layers' activations instead of keeping them.
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
+        head_init: of the last layer, `random` or `closed_form`; see Classification.
+        mlm_correction: each word's vector becomes its mean under the masking of pretraining.
 
     Raises:
-        ValueError: the model or its tokenizer cannot be loaded.
+        ValueError: the model or its tokenizer cannot be loaded, or was not trained by masking.
     """
     source = packaged(package) or name
     with loading(f"model.name={name}: cannot be loaded"):
@@ -53,8 +59,16 @@ def build(
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
+    if mlm_correction:
+        correct(network, tokenizer)
     regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)
-    return Model(network=network, tokenizer=tokenizer, at=at, special_tokens=special_tokens)
+    return Model(
+        network=network,
+        tokenizer=tokenizer,
+        at=at,
+        special_tokens=special_tokens,
+        head_init=head_init,
+    )
 
 
 def packaged(folder: str | None) -> str | None:

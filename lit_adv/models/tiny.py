@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.model import Model, labels
+from lit_adv.tasks.classification import HeadInit
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -25,6 +26,7 @@ def build(
     gradient_checkpointing: bool = False,
     at: str | None = None,
     special_tokens: str = "perturb",
+    head_init: HeadInit = "random",
 ) -> Model:
     """A transformer encoder with random weights.
 
@@ -42,6 +44,7 @@ def build(
         gradient_checkpointing: recompute the layers' activations instead of keeping them.
         at: name of the module whose output is perturbed; None = the word embeddings.
         special_tokens: `perturb` or `keep` clean.
+        head_init: of the last layer, `random` or `closed_form`; see Classification.
     """
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
     config = BertConfig(
@@ -65,7 +68,13 @@ def build(
     ):
         table.weight.data.mul_(embedding_norm / (config.initializer_range * width**0.5))
     regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)
-    return Model(network=network, tokenizer=tokenizer, at=at, special_tokens=special_tokens)
+    return Model(
+        network=network,
+        tokenizer=tokenizer,
+        at=at,
+        special_tokens=special_tokens,
+        head_init=head_init,
+    )
 
 
 def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrainedTokenizerFast:

@@ -1,6 +1,8 @@
 """Sequence classification: one text or a pair, one label of several."""
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,10 @@ from torchmetrics.classification import (
 
 from lit_adv.functional import divergence
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.ranges import one_of
 from lit_adv.tasks.task import Batch, Task
+
+HeadInit: TypeAlias = Literal["random", "closed_form"]
 
 
 class Classification(Task):
@@ -25,6 +30,9 @@ class Classification(Task):
         num_labels: C, number of classes, at least 2.
         at: see Task.
         special_tokens: see Task.
+        head_init: of the last layer: `random`, as the network comes, or `closed_form`: logistic
+            regression on the features of the training set, in one pass before the first step; see
+            functional.discriminant.
     """
 
     monitor = "val/accuracy"
@@ -36,11 +44,19 @@ class Classification(Task):
         num_labels: int,
         at: str | None = None,
         special_tokens: str = "perturb",
+        head_init: HeadInit = "random",
     ) -> None:
         super().__init__(network, at=at, special_tokens=special_tokens)
         if num_labels < 2:
             raise ValueError(f"num_labels={num_labels}: classification needs two classes or more")
         self.num_labels = num_labels
+        self.head_init = one_of(get_args(HeadInit), "model.head_init", head_init)
+
+    def begin(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        if self.head_init == "closed_form":
+            from lit_adv.head import Head  # here: it is about tasks
+
+            Head.of(self).solve(batches())
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(at_least_float32(logits), batch["labels"], reduction="none")

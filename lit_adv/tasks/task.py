@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from torch import Tensor, nn
@@ -75,6 +75,13 @@ class Task(nn.Module, ABC):
     def forward(self, batch: Batch) -> Tensor:
         """Logits, [batch, classes] or, for one number per example, [batch]."""
         return self.network(**{k: v for k, v in batch.items() if k in self._inputs}).logits
+
+    def begin(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Before the first step of a training that is not resumed.
+
+        Args:
+            batches: one pass over the training set, on the task's device.
+        """
 
     def answer(self, batch: Batch, delta: Tensor | None = None, relative: bool = False) -> Tensor:
         """`f(e + delta)`: logits with the perturbation added to the embeddings; see `inject`."""

@@ -267,6 +267,24 @@ def test_a_loss_of_few_examples_and_one_of_many_perturb_alike():
     close(dict(module.net.named_parameters()), stepped)
 
 
+def test_weights_that_a_callback_thaws_train_from_the_next_epoch_on():
+    class Thaws(L.Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            pl_module.requires_grad_(trainer.current_epoch > 0)
+            pl_module.network.classifier.requires_grad_(True)  # pyright: ignore
+
+    theirs = Rich()
+    train(theirs, batches(2), Thaws(), max_epochs=2)
+    plain = adopt(Rich(), "finetune")
+    train(plain, batches(2), Thaws(), max_epochs=2)
+    same(plain.state_dict(), theirs.state_dict())
+
+    module = adopt(Rich(), "fgm", radius=0.1)
+    before = module.network.bert.embeddings.word_embeddings.weight.detach().clone()  # pyright: ignore
+    train(module, batches(2), Thaws(), max_epochs=2)
+    assert not torch.equal(module.network.bert.embeddings.word_embeddings.weight, before)  # pyright: ignore
+
+
 def manual(module: L.LightningModule) -> L.LightningModule:
     module.automatic_optimization = False
     return module

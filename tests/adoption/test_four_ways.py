@@ -66,3 +66,12 @@ def test_each_way_ends_in_the_same_weights_to_the_last_bit(name: str, tmp_path: 
         for way in (by_adoption, by_hand, by_fabric):
             same(way(case, data), reference)
         same(by_huggingface(case, data, tmp_path), reference)
+
+
+@pytest.mark.parametrize("name", ["fgm", "pgd_b", "free_at", "smart", "sam", "awp", "flood_parts"])
+def test_an_adopted_module_rounds_as_this_library_does_in_half_precision(name: str):
+    """Weights that move within a step are cast anew, frozen ones as those that train."""
+    case = Case("fgm", PIECES["flood"], parts=2) if name == "flood_parts" else CASES[name]
+    options: dict[str, Any] = {"precision": "bf16-mixed", "epochs": 2}
+    reference = by_this_library(case, batches(3), **options)
+    same(by_adoption(case, batches(3), max_epochs=2, precision="bf16-mixed"), reference)

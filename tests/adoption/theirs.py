@@ -110,13 +110,13 @@ class Case:
         return bert(dropout=self.dropout)
 
 
-def by_this_library(case: Case, data: Sequence[Tensors]) -> Tensors:
+def by_this_library(case: Case, data: Sequence[Tensors], **options: Any) -> Tensors:
     """The reference: the method as a LightningModule of a task."""
     descent = sgd(accumulate_grad_batches=case.parts, **case.pieces())
     task = classify(case.network)
     torch.manual_seed(0)
     module = case.method(task, descent)
-    fit(module, data)
+    fit(module, data, **options)
     return weights(module.task.network)
 
 
@@ -130,14 +130,12 @@ def by_adoption(case: Case, data: Sequence[Tensors], **options: Any) -> Tensors:
     with without_lightnings_own_warnings():
         trainer = L.Trainer(
             accelerator="cpu",
-            max_epochs=1,
             accumulate_grad_batches=case.parts,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            precision="64-true",
-            **options,
+            **{"max_epochs": 1, "precision": "64-true", **options},
         )
         trainer.fit(module, Stream(data))
     return weights(module.network)

@@ -78,6 +78,7 @@ class Case:
         sizes: examples of each batch.
         dtype: of the network.
         sharded: whether the weights are dealt out to the processes.
+        task: options of the task.
     """
 
     method: str = "finetune"
@@ -86,6 +87,7 @@ class Case:
     sizes: tuple[int, ...] = (8, 8, 8, 8, 8)
     dtype: torch.dtype = torch.float64
     sharded: bool = False
+    task: dict[str, Any] = field(default_factory=dict)
 
     def data(self) -> list[Tensors]:
         """The batches of a single process."""
@@ -105,7 +107,7 @@ class Case:
             options.get("accumulate_grad_batches", 1) * micro_batches
         )
         build = FREE if self.method == "free_at" else METHODS[self.method]
-        task = classify(bert()).to(self.dtype)
+        task = classify(bert(), **self.task).to(self.dtype)
         return dealing(build)(task, sgd(**options), **self.options)
 
 
@@ -178,6 +180,7 @@ CASES: dict[str, Case] = {
     "accumulated flood": Case(
         "smart", lambda: {"accumulate_grad_batches": 3, "flood": Fixed(0.69)}, sizes=(8, 8, 8, 8, 5)
     ),
+    "head": Case("finetune", task={"head_init": "closed_form"}, sizes=(8, 8, 5, 8, 3)),
     "infobert, apart": Case("infobert", options={"alpha": 0.0, "beta": 0.0}),
     "late attacks": Case("infobert", options={"start_step": 2, "every_n_steps": 2}),
 }
