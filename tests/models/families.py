@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def _adapted(base: Callable[[], nn.Module] | None = None) -> nn.Module:
 
 def _quantised() -> nn.Module:
     """The linear layers of 8 bits, frozen, as `load_in_8bit` has them, and LoRA on top."""
-    import bitsandbytes as bnb
+    bnb: Any = import_module("bitsandbytes")
 
     def base() -> nn.Module:
         network = _classifier("Llama", **DECODER)()
