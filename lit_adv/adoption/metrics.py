@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 
 @contextmanager
-def metrics_kept(module: nn.Module) -> Iterator[None]:
-    """What its metrics have gathered is at the block's end what it was at its beginning."""
-    metrics = [m for m in module.modules() if isinstance(m, Metric)]
+def metrics_kept(metrics: Sequence[Metric]) -> Iterator[None]:
+    """What these have gathered is at the block's end what it was at its beginning."""
     states = [_state(metric) for metric in metrics]
     try:
         yield

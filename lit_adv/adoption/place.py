@@ -30,7 +30,8 @@ class Place:
             real numbers; None = the word embeddings of the one Hugging Face model within, or the
             one `nn.Embedding`.
         tokens: from a batch to [batch, tokens], true where it may be perturbed; None = where the
-            batch's `attention_mask` is, if it has one, or everywhere.
+            batch's `attention_mask` is, if it has one; else where a table of words is asked for
+            anything but its `padding_idx`; else everywhere.
 
     Raises:
         ValueError: there is no such module, or none that could be meant.
@@ -112,22 +113,34 @@ class Place:
         if words and given is not None and given.ndim == 2:
             self._width = 0  # the table's own
             return given.bool()
-        shape = self._shape(batch, call)
+        shape, ids = self._seen_by_module(batch, call)
         sequence = len(shape) == 3 and self._module is not None
         tokens = shape[1] if sequence else 1
         self._width = shape[2] if sequence else int(torch.Size(shape[1:]).numel())
         if given is not None and given.shape == (shape[0], tokens):
             return given.bool()
+        padding = getattr(self._module, "padding_idx", None)
+        if ids is not None and padding is not None and ids.shape == (shape[0], tokens):
+            return ids != padding
         return torch.ones(shape[0], tokens, dtype=torch.bool, device=self.device)
 
-    def _shape(self, batch: Any, call: Callable[[Any], object]) -> torch.Size:
+    def _seen_by_module(
+        self, batch: Any, call: Callable[[Any], object]
+    ) -> tuple[torch.Size, Tensor | None]:
+        """The shape of what is perturbed, and what a table of words was asked for."""
         if self._module is None:
-            return _input(batch).shape
+            return _input(batch).shape, None
+        asked: list[Any] = []
+        handle = self._module.register_forward_pre_hook(lambda _, args: asked.extend(args[:1]))
         before = RandomState(self.device)
-        with torch.no_grad():
-            output = layers.up_to(self._network, self._module, lambda: call(batch))
-        before.rewind()
-        return (output if isinstance(output, Tensor) else output[0]).shape
+        try:
+            with torch.no_grad():
+                output = layers.up_to(self._network, self._module, lambda: call(batch))
+        finally:
+            handle.remove()
+            before.rewind()
+        ids = asked[0] if asked and isinstance(self._module, nn.Embedding) else None
+        return (output if isinstance(output, Tensor) else output[0]).shape, ids
 
 
 def find(network: nn.Module, at: str | None) -> nn.Module:

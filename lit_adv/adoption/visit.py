@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from lit_adv import mixes, standstill
 from lit_adv.adoption.borrowed import Borrowed
@@ -45,6 +46,7 @@ class Visit(Host):
         self._guest = guest(settings.recipe, self._task, self)
         self._module = module
         self._losses = settings.losses
+        self._metrics: list[Metric] = []
         self._memory: dict[str, Any] | None = None
         self.muted = False
         """Whether what the module logs is not of the pass that counts."""
@@ -90,7 +92,7 @@ class Visit(Host):
         """Passes inside the block leave no trace in logs and metrics."""
         self.muted = True
         try:
-            with metrics_kept(self._module):
+            with metrics_kept(self._metrics):
                 yield
         finally:
             self.muted = False
@@ -114,13 +116,15 @@ class Visit(Host):
         steps = trainer.estimated_stepping_batches
         self.total_steps = int(steps) if 0 < steps < float("inf") else 0
         self._guest.settle()
+        self.begin_epoch()  # one that is resumed is not started again
         if self._memory is not None:
             self._guest.restore(self._memory)
             self._memory = None
 
     def begin_epoch(self) -> None:
-        """Callbacks may have thawed weights."""
+        """Callbacks may have thawed weights, and metrics may have been added."""
         self._guest.find_training_weights()
+        self._metrics = [m for m in self._module.modules() if isinstance(m, Metric)]
 
     def end_epoch(self) -> None:
         """Ask whether all was finite, and something was perturbed."""

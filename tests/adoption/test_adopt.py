@@ -251,6 +251,35 @@ def test_images_and_layers_are_perturbed_as_by_hand(at: str):
     close(dict(module.net.named_parameters()), stepped)
 
 
+class Bag(L.LightningModule):
+    """Texts in tuples without a mask, and a table that knows its padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.words = nn.Embedding(12, 4, padding_idx=0).double()
+        self.head = nn.Linear(4, 2).double()
+        self.added: list[Tensor] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        ids, labels = batch
+        vectors = self.words(ids)
+        self.added.append((vectors - self.words.weight[ids]).detach())
+        return F.cross_entropy(self.head(vectors.mean(1)), labels)
+
+    def configure_optimizers(self) -> SGD:
+        return SGD(self.parameters(), lr=0.1)
+
+
+def test_padding_stays_clean_where_nothing_but_the_table_knows_of_it():
+    ids = torch.tensor([[5, 6, 7, 0], [8, 0, 0, 0], [9, 10, 0, 11]])
+    module = adopt(Bag(), "fgm", radius=0.5)
+    train(module, [(ids, torch.tensor([0, 1, 1]))])
+    clean, perturbed = module.added
+    assert not clean.any() and not perturbed[ids == 0].any()
+    close(perturbed.flatten(1).norm(dim=1), torch.full((3,), 0.5, dtype=torch.float64))
+
+
 def test_a_loss_of_few_examples_and_one_of_many_perturb_alike():
     """A mean stands for each example: penalties of raw gradients know how many there are."""
     (batch,) = images()
