@@ -73,10 +73,13 @@ class Adversarial:
         sums = self._sums(options.get("num_items_in_batch"))
         scale = parts if sums else 1
         self._alone.window = parts
+        self._alone.weigh_alike(inputs)  # as the Trainer does
 
-        def loss() -> Tensor:
+        def loss(batch: Any) -> Tensor:
+            if self.adversary.losses is not None:
+                return scale * self.adversary.losses(batch)
             # A copy: a Trainer with label smoothing takes the labels out.
-            return scale * theirs(model, dict(inputs), **options)
+            return scale * theirs(model, dict(batch), **options)
 
         last = trainer.accelerator.sync_gradients
         self._alone.step(loss, inputs, last=last)
@@ -146,4 +149,5 @@ class _Saves(TrainerCallback):
         memory = alone.state_dict()  # all processes ask at once
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
             torch.save(memory, folder / FILE)

@@ -41,6 +41,9 @@ class Loop(Windowed):
     differentiates_twice: ClassVar[bool] = False
     """Whether the method descends a gradient of the network, which is differentiated once more."""
 
+    perturbs: ClassVar[bool] = True
+    """Whether the method perturbs what the network is given."""
+
     compares_answers: ClassVar[bool] = False
     """Whether the method asks how far two of the network's answers lie apart."""
 

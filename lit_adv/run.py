@@ -29,6 +29,7 @@ from lit_adv.attacks import attack as attacks
 from lit_adv.callbacks import pruning
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.datamodule import TextData
+from lit_adv.data.drop_token import DropToken
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
@@ -62,6 +63,7 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     data: TextData = instantiate(cfg.data)
     model: Model = instantiate(cfg.model)(data.splits)
     data.tokenise(model.tokenizer, order_seed=cfg.seed)
+    data.drop_token = DropToken.of(model.drop_token, model.network, model.tokenizer, cfg.seed)
     task = model.task(data.splits)
     check_metrics(cfg, task)
     if cfg.attack.recipes:

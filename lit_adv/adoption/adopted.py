@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from lit_adv.adoption.settings import settings
@@ -32,7 +34,18 @@ class Adopted(L.LightningModule):
             visit = self.__dict__["_lit_adv"] = Visit(self, settings(**self.adversary))
         return visit
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before = cls.__mro__[: cls.__mro__.index(Adopted)]
+        if any("training_step" in vars(kind) for kind in before):
+            raise TypeError(
+                f"{cls.__name__}: its own training_step would hide that of the method; leave it in "
+                f"a class behind Adopted: class {cls.__name__}(Adopted, Theirs)"
+            )
+
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        if not (self.trainer.training and torch.is_grad_enabled()):
+            return super().training_step(*args, **kwargs)  # as a validation step may ask for it
         visit = self._visit
         if visit.opens:  # Lightning would, behind the step: its passes have gone backward then
             epoch, batch_idx = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx
@@ -65,7 +78,8 @@ class Adopted(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._visit.remember(checkpoint.get("lit_adv"))
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            self._visit.remember(checkpoint.get("lit_adv"))
 
 
 def adopt(module: Module, method: Any = "fgm", **options: Any) -> Module:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from lit_adv import standstill
 from lit_adv.adoption.borrowed import Borrowed
 from lit_adv.adoption.guest import guest
 from lit_adv.adoption.host import Host
-from lit_adv.adoption.place import Place, unwrapped
+from lit_adv.adoption.place import INPUT, Place, unwrapped
 from lit_adv.descent import Descent
 from lit_adv.ranges import whole
 from lit_adv.recipe import Recipe
@@ -104,16 +105,32 @@ class Alone(Host):
             ValueError: nothing can be perturbed, or logits are missing.
             FloatingPointError: the loss was not finite (asked for at every 50th step).
         """
+        if not _takes_batch(loss):
+            if self._task.place.at == INPUT:
+                raise ValueError(
+                    "at=input: the function gets the perturbed batch; give it an argument"
+                )
+            if self.window > 1 and self._guest.looks_again and not isinstance(loss, partial):
+                raise ValueError(
+                    f"update={type(self._guest.descent.update).__name__}: looks again at the "
+                    "batches of an effective batch, which a function without arguments may no "
+                    "longer know; give it the batch as its argument"
+                )
         self.completes = self._within + 1 == self.window if last is None else last
         batch = object() if batch is None else batch  # nobody shows it: another one in every step
         self._losses.append((batch, loss))  # an update may look at all of a window's once more
         self._noted, self.logged = False, {}
         if not self._within:
             self._guest.find_training_weights()  # who writes a loop may thaw some at any time
-        with ExitStack() as stack:
-            for module in self._unreduced:
-                stack.enter_context(module.no_sync())
-            self._guest.passes_over(batch)
+        try:
+            with ExitStack() as stack:
+                for module in self._unreduced:
+                    stack.enter_context(module.no_sync())
+                self._guest.passes_over(batch)
+        except BaseException:
+            self._guest.drop()
+            self._losses, self._within = [], 0
+            raise
         if self.completes:
             self._losses = []
         self._within = 0 if self.completes else self._within + 1
@@ -124,11 +141,20 @@ class Alone(Host):
 
     def _loss(self, batch: Any, perturbed: Any) -> Tensor:
         loss = next(loss for known, loss in self._losses if known is batch)
-        value = loss(perturbed) if inspect.signature(loss).parameters else loss()
+        value = loss(perturbed) if _takes_batch(loss) else loss()
         trains = torch.is_grad_enabled() and not standstill.is_frozen(self._task.network)
         if trains and not self._noted:
             self.batch_loss, self._noted = value.detach().mean(), True
         return value
+
+    def weigh_alike(self, batch: Any) -> None:
+        """Each batch of the effective batch counts as much as its first, whatever its size.
+
+        Args:
+            batch: the one that the next step passes over.
+        """
+        if not self._within:
+            self._task.examples = self._task.place.examples(batch)
 
     def check(self) -> None:
         """Ask, at the price of a wait for the device, whether all has been as it should.
@@ -167,3 +193,10 @@ class Alone(Host):
 
     def log(self, name: str, value: Tensor) -> None:
         self.logged[name] = value
+
+
+def _takes_batch(loss: Callable[..., Tensor]) -> bool:
+    """Whether the function wants an argument: one that has a default is its own business."""
+    wanted = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(loss).parameters.values()
+    return any(p.kind in wanted and p.default is p.empty for p in parameters)

@@ -48,6 +48,8 @@ class Borrowed(Task):
         self.network = network
         self.special_tokens, self.at = "perturb", place.at
         self.loss = loss
+        self.examples: int | None = None
+        """How many each batch counts as; None = as many as it has."""
         self.separate = ""
         """What needs the loss of each example, by name; else their mean will do."""
         self._place = (place,)  # in a tuple: its module is the network's
@@ -109,22 +111,22 @@ class Borrowed(Task):
             return logits
         for known, find in self._answers:
             if known is logits:
-                return find()
+                found = find()
+                return found.expand(len(logits)) if len(found) == 1 else found
         raise RuntimeError("losses of logits that are no answer to this batch")
 
     def _losses(self, batch: Batch, delta: Tensor | None, relative: bool) -> Tensor:
         """Of every example, [batch]: each has a mean's value."""
         with self.place.perturbed(batch, delta, relative) as perturbed:
             loss = self.loss(batch, perturbed)
-        if loss.ndim == 1:
+        if loss.ndim == 1 and len(loss) > 1:
             return loss
         if self.separate:
             raise ValueError(
                 f"{self.separate}: goes by the loss of each example, and was given their mean; "
                 "give a loss of each: losses= of adopt, or [batch] from the function of `step`"
             )
-        examples = self.place.examples(batch)
-        return loss.reshape(1).expand(examples)
+        return loss.reshape(1).expand(self.examples or self.place.examples(batch))
 
     def divergence(self, p: Tensor, q: Tensor) -> Tensor:
         if self._distance is not None:

@@ -1,6 +1,7 @@
 """Guest: a method at work in a loop that somebody else runs, which steps the weights itself."""
 
 from contextlib import ExitStack
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -35,7 +36,7 @@ class Guest(FineTuner):
         self._behind = False  # a step has been taken that the proximal reference has not followed
         self._stepping = ExitStack()  # rates of the step that the optimizer takes next
         self._hooked: Optimizer | None = None
-        self._begun = False
+        self._begun = self._mask_begun = False
 
     def check(self) -> None:
         """Refuse what a loop of somebody else's cannot do.
@@ -44,6 +45,8 @@ class Guest(FineTuner):
             ValueError: the method or one of its pieces needs more than a loss.
         """
         name, descent, task = type(self).__name__, self.descent, self._task
+        if self.perturbs:
+            task.place.check()
         piece = f"proximal={type(descent.proximal).__name__}" if descent.proximal.weight else ""
         if not (self.compares_answers or piece):
             task.logits = None
@@ -76,11 +79,25 @@ class Guest(FineTuner):
 
     def settle(self) -> None:
         """Before the first batch: from now on it is known which weights train, and where."""
-        self._window, self._rehearsal = None, []  # of a training broken off
+        self.drop()
+        self.descent.proximal.teacher = None  # it begins at these weights, or at a checkpoint's
+        self._mask_begun = False
         self.find_training_weights()
         self._finite, self._begun = FirstNonFinite(self.device), True
         for name, buffer in self.named_buffers(recurse=False):
             setattr(self, name, buffer.to(self.device))
+
+    def drop(self) -> None:
+        """Forget an effective batch that was broken off."""
+        self._window, self._rehearsal, self.again = None, [], False
+        self._stepping.close()
+
+    def find_training_weights(self) -> None:
+        super().find_training_weights()
+        optimizer = self.host.optimizer
+        if optimizer is not None:  # what it does not step keeps a gradient that is nobody's
+            stepped = {id(w) for group in optimizer.param_groups for w in group["params"]}
+            self.training_weights = [w for w in self.training_weights if id(w) in stepped]
 
     def passes_over(self, batch: Any) -> None:
         """All passes over a batch: adds their gradient to the weights' `.grad`."""
@@ -92,6 +109,10 @@ class Guest(FineTuner):
             )
         if not self._begun:
             self.settle()
+        self._stepping.close()  # of a step that the optimizer left out
+        if not self._mask_begun:
+            self.descent.mask.begin(self.task, tuple)
+            self._mask_begun = True
         if self._window is None:
             self._follow()
         if self.looks_again:
@@ -113,7 +134,9 @@ class Guest(FineTuner):
         for name, piece in self._pieces.items():
             piece.load_state_dict(memory["pieces"][name])
         for name, buffer in self.named_buffers(recurse=False):
-            buffer.copy_(memory["buffers"][name])
+            if name in memory["buffers"]:
+                buffer.copy_(memory["buffers"][name])
+        self.descent.proximal.teacher, self._mask_begun = None, False
         self._behind = memory["behind"]
         if len(memory["processes"]) == processes.count():
             self.load_process_state(memory["processes"][processes.rank()])
@@ -184,6 +207,7 @@ class Guest(FineTuner):
         self._mask()
         if not counted:
             self.host.own_step()
+            torch.clear_autocast_cache()  # it may hold half-precision copies from before
             for weight in self.training_weights:
                 weight.grad = None
         elif update.needs_optimizer:
@@ -240,7 +264,8 @@ def guest(recipe: Recipe, task: Borrowed, host: Host, descent: Descent | None = 
         ValueError: it cannot be; see `Guest.check`.
     """
     kind = type(recipe.method)(recipe.method.__name__, (Guest, recipe.method), {})
-    descent = descent or recipe.descent or Descent()
+    # Pieces remember: each training has its own.
+    descent = deepcopy(descent or recipe.descent or Descent())
     made: Guest = kind(task, descent, **recipe.options)
     made.host = host
     made.check()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from lit_adv import inject, layers
+from lit_adv import inject, layers, standstill
 from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch
 
@@ -33,8 +33,6 @@ class Place:
             batch's `attention_mask` is, if it has one; else where a table of words is asked for
             anything but its `padding_idx`; else everywhere.
 
-    Raises:
-        ValueError: there is no such module, or none that could be meant.
     """
 
     def __init__(
@@ -45,8 +43,13 @@ class Place:
     ) -> None:
         self._network = network
         self._tokens = tokens
-        self._module = None if at == INPUT else find(network, at)
         self.at = at
+        self._module: nn.Module | None = None
+        self._problem: ValueError | None = None  # said where something is to be perturbed
+        try:
+            self._module = None if at == INPUT else find(network, at)
+        except ValueError as error:
+            self._problem = error
         self._seen: tuple[Any, Tensor] | None = None  # the last batch, and its mask
         self._width: int = 0
 
@@ -55,11 +58,21 @@ class Place:
         """Whose output is perturbed.
 
         Raises:
-            ValueError: it is the batch itself that is.
+            ValueError: it is the batch itself that is, or there is no such module.
         """
+        self.check()
         if self._module is None:
             raise ValueError("at=input: this method perturbs words; name the module that has them")
         return self._module
+
+    def check(self) -> None:
+        """Refuse a place that is none.
+
+        Raises:
+            ValueError: there is no such module, or none that could be meant.
+        """
+        if self._problem is not None:
+            raise self._problem
 
     @property
     def device(self) -> torch.device:
@@ -114,11 +127,16 @@ class Place:
             self._width = 0  # the table's own
             return given.bool()
         shape, ids = self._seen_by_module(batch, call)
-        sequence = len(shape) == 3 and self._module is not None
+        told = given is not None and given.shape == shape[:2]
+        sequence = len(shape) == 3 and (self._module is not None or told)
         tokens = shape[1] if sequence else 1
         self._width = shape[2] if sequence else int(torch.Size(shape[1:]).numel())
         if given is not None and given.shape == (shape[0], tokens):
             return given.bool()
+        if given is not None and self._tokens is not None:
+            raise ValueError(
+                f"tokens: of shape {list(given.shape)}, where {[shape[0], tokens]} may be perturbed"
+            )
         padding = getattr(self._module, "padding_idx", None)
         if ids is not None and padding is not None and ids.shape == (shape[0], tokens):
             return ids != padding
@@ -134,7 +152,7 @@ class Place:
         handle = self._module.register_forward_pre_hook(lambda _, args: asked.extend(args[:1]))
         before = RandomState(self.device)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), standstill.statistics_kept(self._network):
                 output = layers.up_to(self._network, self._module, lambda: call(batch))
         finally:
             handle.remove()
@@ -146,18 +164,31 @@ class Place:
 def find(network: nn.Module, at: str | None) -> nn.Module:
     """The module whose output is perturbed; see Place."""
     network = unwrapped(network)
-    if at is None:
-        models = [m for m in network.modules() if isinstance(m, PreTrainedModel)]
-        if models:
-            return inject.find_embeddings(models[0])
-        tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
-        if len(tables) == 1:
-            return tables[0]
     try:
+        if at is None:
+            models = _outermost(network)
+            if len(models) > 1:
+                names = ", ".join(models)
+                raise ValueError(f"at=None: there are several models, {names}; name a module")
+            if models:
+                return inject.find_embeddings(next(iter(models.values())))
+            tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
+            if len(tables) == 1:
+                return tables[0]
         return inject.find_embeddings(network, at)
     except ValueError as error:  # here it is an argument, there a setting
         said = str(error).replace("model.at=null", "at=None").replace("model.at", "at")
         raise ValueError(f"{said}; or at=input, the batch's first real numbers") from None
+
+
+def _outermost(network: nn.Module) -> dict[str, nn.Module]:
+    """The Hugging Face models that are not part of another, by name."""
+    found: dict[str, nn.Module] = {}
+    for name, module in network.named_modules():
+        inside = any(name.startswith(f"{outer}." if outer else "") for outer in found)
+        if isinstance(module, PreTrainedModel) and not inside:
+            found[name] = module
+    return found
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

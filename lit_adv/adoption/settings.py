@@ -52,8 +52,8 @@ def settings(
     """The settings that these words mean.
 
     Args:
-        method: name, class, or class with options (`FGM(radius=0.5)`). The name may be a piece's
-            (`sam`, `flooding`, `child_f`, ...): then it is that piece with plain fine-tuning.
+        method: name, class, or class with options (`FGM(radius=0.5)`). It may be a piece's (`sam`,
+            `flooding`, `SAM(0.1)`, ...): then it is that piece with plain fine-tuning.
         at: see Place.
         tokens: see Place.
         logits: see Borrowed.
@@ -79,8 +79,11 @@ def settings(
         else:
             pieces[group] = _built(group, name, options)
             recipe = _recipe("finetune", {})
-    elif isinstance(method, type):
+    elif isinstance(method, type) and issubclass(method, FineTuner):
         recipe = Recipe(method, **options)
+    elif group := _group(method):
+        pieces[group] = method(**options) if isinstance(method, type) else method
+        recipe = _recipe("finetune", {})
     elif not isinstance(method, Recipe):
         raise ValueError(
             f"method={type(method).__name__}: has a task of its own; give its name, its class, or "
@@ -105,6 +108,12 @@ def _found(name: str) -> tuple[str, str]:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(set(known)))}"
     raise ValueError(f"method={name}: no such method; {hint}")
+
+
+def _group(given: Any) -> str | None:
+    """Which kind of piece this is, or makes."""
+    kind = given if isinstance(given, type) else type(given)
+    return next((group for group, base in PIECES.items() if issubclass(kind, base)), None)
 
 
 def _piece(group: str, name: str) -> Any:

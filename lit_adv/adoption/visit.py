@@ -40,12 +40,20 @@ class Visit(Host):
                 "the optimizer itself; call the method there instead of backward: "
                 "method = FGM(...).on(self), method.step(loss)"
             )
+        if "dataloader_iter" in inspect.signature(module.training_step).parameters:
+            raise ValueError(
+                f"{type(module).__name__}.training_step(dataloader_iter): a batch is passed over "
+                "several times; take batch and batch_idx"
+            )
         mixes.check_module(module)
         place = Place(module, settings.at, settings.tokens)
         self._task = Borrowed(module, self._loss, place, settings.logits, settings.distance)
         self._guest = guest(settings.recipe, self._task, self)
         self._module = module
         self._losses = settings.losses
+        self._arguments: list[tuple[Any, tuple[Any, ...]]] = []
+        """Batches of the effective batch at hand, with what Lightning gave beside each."""
+        self._weights: list[Tensor] = []  # that train, whoever steps them
         self._metrics: list[Metric] = []
         self._memory: dict[str, Any] | None = None
         self.muted = False
@@ -59,14 +67,16 @@ class Visit(Host):
             batch: the batch at hand.
             args: what Lightning gives it beside that.
         """
-        taken = args[: _takes(theirs) - 1]
-        self._theirs = self._losses or (lambda batch: theirs(batch, *taken))
+        self._theirs = theirs
+        self._arguments.append((batch, args[: _takes(theirs) - 1]))
         self._answer: dict[str, Any] | Tensor | None = None  # of the pass that counts
         self._guest.passes_over(batch)
+        if self.completes:
+            self._arguments = []
         answer: Any = self._answer
         assert answer is not None, "no pass has trained"
         loss = answer["loss"] if isinstance(answer, dict) else answer
-        weights = self._guest.training_weights if self.averages and self.completes else []
+        weights = self._weights if self.averages and self.completes else []
         loss = HandOver.apply(loss.detach().requires_grad_(), *weights)
         return {**answer, "loss": loss} if isinstance(answer, dict) else loss
 
@@ -75,7 +85,7 @@ class Visit(Host):
         counts = self._answer is None and torch.is_grad_enabled() and not self._guest.again
         counts = counts and not standstill.is_frozen(self._module)
         with nullcontext() if counts else self._unnoticed():
-            answer = self._theirs(batch)
+            answer = self._losses(batch) if self._losses else self._step(whole, batch)
         if answer is None:
             raise ValueError(
                 f"{type(self._module).__name__}.training_step returned None: a method needs the "
@@ -86,6 +96,10 @@ class Visit(Host):
             kept = loss.detach().mean()
             self._answer = {**answer, "loss": kept} if isinstance(answer, Mapping) else kept
         return loss
+
+    def _step(self, whole: Any, batch: Any) -> Any:
+        taken = next(taken for known, taken in self._arguments if known is whole)
+        return self._theirs(batch, *taken)
 
     @contextmanager
     def _unnoticed(self) -> Iterator[None]:
@@ -116,6 +130,7 @@ class Visit(Host):
         steps = trainer.estimated_stepping_batches
         self.total_steps = int(steps) if 0 < steps < float("inf") else 0
         self._guest.settle()
+        self._arguments = []
         self.begin_epoch()  # one that is resumed is not started again
         if self._memory is not None:
             self._guest.restore(self._memory)
@@ -124,6 +139,7 @@ class Visit(Host):
     def begin_epoch(self) -> None:
         """Callbacks may have thawed weights, and metrics may have been added."""
         self._guest.find_training_weights()
+        self._weights = [w for w in self._module.parameters() if w.requires_grad]
         self._metrics = [m for m in self._module.modules() if isinstance(m, Metric)]
 
     def end_epoch(self) -> None:

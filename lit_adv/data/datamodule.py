@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.batches import LengthGroupedBatches, SharedBatches
 from lit_adv.data.cache import Cache
+from lit_adv.data.drop_token import DropToken
 from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Collate, Rows, Tokenised
@@ -62,6 +63,8 @@ class TextData(L.LightningDataModule):
         self._tokenised: dict[str, Tokenised] = {}
         self.tokenizer: PreTrainedTokenizerBase | None = None
         """Of the texts, once they are tokenised."""
+        self.drop_token: DropToken | None = None
+        """What leaves words out of training batches."""
         self._collate: Collate | None = None
         self._order_seed = self.seed
 
@@ -112,11 +115,18 @@ class TextData(L.LightningDataModule):
         return CombinedLoader({"labelled": labelled, "unlabelled": beside}, "min_size")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """A batch of both kinds becomes a labelled one with the other inside."""
+        """A batch of both kinds becomes a labelled one with the other inside; words may go."""
         if "labelled" not in batch:
-            return batch
+            return self._shorter(batch)
         unlabelled = {k: v for k, v in batch["unlabelled"].items() if k != "labels"}
-        return {**batch["labelled"], "unlabelled": unlabelled}
+        return {**self._shorter(batch["labelled"]), "unlabelled": unlabelled}
+
+    def _shorter(self, batch: Any) -> Any:
+        trainer = self.trainer
+        if self.drop_token is None or trainer is None or not trainer.training:
+            return batch
+        number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return self.drop_token(batch, trainer.current_epoch, number, trainer.global_rank)
 
     def some(self, rows: Sequence[int], *, shuffled: bool) -> DataLoader:
         """Batches of these rows of the training split."""

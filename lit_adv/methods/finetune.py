@@ -15,6 +15,7 @@ class FineTune(FineTuner):
     """
 
     passes = "one"
+    perturbs = False
 
     def __init__(self, task: Task = LATER, descent: Descent | None = None) -> None:
         super().__init__(task, descent)

@@ -38,6 +38,7 @@ class RDrop(FineTuner):
 
     inert = "the dropout layers drop nothing; look at method.dropout"
 
+    perturbs = False
     compares_answers = True
 
     def __init__(

@@ -22,6 +22,7 @@ class Model:
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
         head_init: of a classifier's last layer; see Classification.
+        drop_token: chance of each word to be left out of a training batch; see data.DropToken.
     """
 
     network: PreTrainedModel
@@ -29,6 +30,7 @@ class Model:
     at: str | None = None
     special_tokens: str = "perturb"
     head_init: HeadInit = "random"
+    drop_token: float = 0.0
 
     def task(self, splits: Splits) -> Task:
         """The task that these labels ask for.

@@ -24,6 +24,7 @@ def build(
     at: str | None = None,
     special_tokens: str = "perturb",
     head_init: HeadInit = "random",
+    drop_token: float = 0.0,
     mlm_correction: bool = False,
 ) -> Model:
     """Whatever `AutoModelForSequenceClassification` loads, from safetensors only, with a new head.
@@ -38,6 +39,7 @@ def build(
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
         head_init: of the last layer, `random` or `closed_form`; see Classification.
+        drop_token: chance of each word to be left out of a training batch, in [0, 1).
         mlm_correction: each word's vector becomes its mean under the masking of pretraining.
 
     Raises:
@@ -68,6 +70,7 @@ def build(
         at=at,
         special_tokens=special_tokens,
         head_init=head_init,
+        drop_token=drop_token,
     )
 
 

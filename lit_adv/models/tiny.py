@@ -27,6 +27,7 @@ def build(
     at: str | None = None,
     special_tokens: str = "perturb",
     head_init: HeadInit = "random",
+    drop_token: float = 0.0,
 ) -> Model:
     """A transformer encoder with random weights.
 
@@ -45,6 +46,7 @@ def build(
         at: name of the module whose output is perturbed; None = the word embeddings.
         special_tokens: `perturb` or `keep` clean.
         head_init: of the last layer, `random` or `closed_form`; see Classification.
+        drop_token: chance of each word to be left out of a training batch, in [0, 1).
     """
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
     config = BertConfig(
@@ -74,6 +76,7 @@ def build(
         at=at,
         special_tokens=special_tokens,
         head_init=head_init,
+        drop_token=drop_token,
     )
 
 

@@ -19,6 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lit_adv import adopt
 from lit_adv.adoption.adopted import Adopted
+from lit_adv.descent import Descent
 from lit_adv.flood.fixed import Fixed
 from lit_adv.methods.fgm import FGM
 from lit_adv.proximal.mbpp import MBPP
@@ -371,3 +372,95 @@ def test_their_own_checkpoints_are_written_as_before(tmp_path: Path):
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["state_dict"].keys() == Rich().state_dict().keys()
     assert kept.best_model_score is not None
+
+
+def test_a_mixin_behind_its_own_training_step_is_refused():
+    with pytest.raises(TypeError, match=r"^Hidden: its own training_step would hide that of the"):
+
+        class Hidden(Adopted, Theirs):  # pyright: ignore[reportUnusedClass]
+            def training_step(self, batch: Tensors, batch_idx: int) -> Any:
+                return loss_of(self.network, batch)
+
+
+def test_a_validation_step_may_call_the_training_step():
+    class Lazy(Theirs):
+        def validation_step(self, batch: Tensors, batch_idx: int) -> None:
+            self.log("val/loss", self.training_step(batch, batch_idx))
+
+    ends = []
+    for module in (Lazy(bert()), adopt(Lazy(bert()), "finetune")):
+        torch.manual_seed(0)
+        with without_lightnings_own_warnings():
+            trainer = L.Trainer(
+                accelerator="cpu", precision="64-true", max_epochs=2, logger=False,
+                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            )  # fmt: skip
+            trainer.fit(module, Stream(batches(2)), Stream(batches(1, seed=4)))
+        ends.append((module.state_dict(), float(trainer.callback_metrics["val/loss"])))
+    same(ends[1][0], ends[0][0])
+    assert ends[1][1] == ends[0][1]
+
+
+def test_a_second_look_passes_over_each_batch_with_its_own_number():
+    numbers: list[int] = []
+
+    class Counts(Rich):
+        def training_step(self, batch: Tensors, batch_idx: int) -> Any:
+            numbers.append(batch_idx)
+            return super().training_step(batch, batch_idx)
+
+    train(adopt(Counts(), SAM(0.1)), batches(3), accumulate_grad_batches=3)
+    assert numbers == [0, 1, 2, 0, 1, 2]
+
+
+def test_finding_a_shape_moves_no_statistics():
+    for at in ("input", "net.0", "net.3"):
+        module = adopt(Vision(), "fgm", at=at, radius=0.5)
+        train(module, images(3))
+        tracked = module.net[1].num_batches_tracked
+        assert int(tracked) == 2 * 3, at  # pyright: ignore[reportArgumentType]
+
+
+def test_weights_that_the_optimizer_does_not_step_count_for_nothing():
+    """Their gradients are zeroed by nobody: SAM's displacement is that of the others alone."""
+
+    class Head(Rich):
+        def configure_optimizers(self) -> Any:
+            return SGD(self.network.classifier.parameters(), lr=0.0)  # pyright: ignore
+
+    class Norms(Watch):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            weight = pl_module.network.classifier.weight
+            self.norms.append(float(weight.grad.norm()))
+
+    watch = Norms()
+    train(adopt(Head(dropout=0.0), "sam", radius=0.5), 4 * batches(1), watch)
+    assert watch.norms == pytest.approx(4 * [watch.norms[0]])
+
+
+def test_each_training_has_pieces_of_its_own():
+    """What holds one module near its past knows nothing of another's, nor of a training before."""
+    recipe = FGM(radius=0.1, descent=Descent(proximal=MBPP(beta=0.5)))
+    one, other = (adopt(Rich(dropout=0.0), recipe, logits="network.classifier") for _ in range(2))
+    train(one, batches(2))
+    train(other, batches(2))
+    same(one.state_dict(), other.state_dict())
+    trainer = train(one, batches(1))
+    assert float(trainer.callback_metrics["proximal/divergence"]) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_mask_that_fits_nothing_is_refused_and_one_of_a_sequence_of_numbers_holds():
+    (x, y), real = images()[0], torch.ones(5, 8, dtype=torch.bool)
+    real[:, 5:] = False
+
+    class Rows(Vision):
+        def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            seen.append(batch[0])
+            return F.cross_entropy(self.net(batch[0].unsqueeze(1)), batch[1])
+
+    seen: list[Tensor] = []
+    train(adopt(Rows(), "fgm", at="input", tokens=lambda _: real), [(x.squeeze(1), y)])
+    moved = seen[-1] - x.squeeze(1)
+    assert not moved[~real].any() and moved[real].any()
+    with pytest.raises(ValueError, match=r"^tokens: of shape \[5, 8\], where \[5, 1\] may be"):
+        train(adopt(Vision(), "fgm", at="input", tokens=lambda _: real), [(x, y)])

@@ -75,6 +75,7 @@ ARGUMENTS: dict[str, Any] = {
     [
         {},
         {"gradient_accumulation_steps": 3},
+        {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 3},  # the last has one
         {"max_grad_norm": 0.1},
         {"label_smoothing_factor": 0.2},
     ],

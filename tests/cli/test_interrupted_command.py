@@ -11,7 +11,8 @@ from testbed import same
 from torch import Tensor
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
-OPTIONS = [*SMALL, "model.dropout=0.1", "proximal=mbpp", "mask=child_f", "data.train_size=112"]
+OPTIONS = [*SMALL, "model.dropout=0.1", "model.drop_token=0.2", "proximal=mbpp", "mask=child_f"]
+OPTIONS += ["data.train_size=112"]
 
 
 def interrupted(

@@ -153,7 +153,10 @@ def test_the_command_is_listed_and_refuses_what_it_does_not_know(
 ):
     monkeypatch.setattr(sys, "argv", ["lit-adv"])
     main()
-    assert "commands: attack, methods, report, soup, suggest-b, train" in capsys.readouterr().out
+    assert (
+        "commands: attack, methods, probe, report, soup, suggest-b, train"
+        in capsys.readouterr().out
+    )
     monkeypatch.setattr(sys, "argv", ["lit-adv", "method"])
     with pytest.raises(SystemExit) as end:
         main()

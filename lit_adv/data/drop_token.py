@@ -1,0 +1,78 @@
+"""DropToken in training: shorter batches of the same texts, anew in every epoch."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from lit_adv.functional.drop_token import drop
+from lit_adv.random_state import apart
+from lit_adv.ranges import at_least
+
+
+@dataclass(frozen=True)
+class DropToken:
+    """Leaves out words of a training batch; which ones depends on where the training stands.
+
+    So a training that is resumed, and a second look at a batch, leave out the same.
+
+    Args:
+        share: chance of each word, in [0, 1).
+        padding: id of the padding.
+        offset: place of a text's first word, as the network counts.
+        seed: of the draws.
+    """
+
+    share: float
+    padding: int
+    offset: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls, share: float, network: nn.Module, tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> "DropToken | None":
+        """For this network; None where nothing is left out.
+
+        Raises:
+            ValueError: the share is out of range, or the network cannot be told its words' places.
+        """
+        if not at_least(0, "model.drop_token", share) < 1:
+            raise ValueError(f"model.drop_token={share}: needs to lie in [0, 1)")
+        if not share:
+            return None
+        if "position_ids" not in inspect.signature(network.forward).parameters:
+            raise ValueError(
+                f"model.drop_token={share}: {type(network).__name__} cannot be told the places of "
+                "its words (position_ids); set it to 0"
+            )
+        padding: Any = tokenizer.pad_token_id
+        return cls(share, padding or 0, _offset(network), seed)
+
+    def __call__(
+        self, batch: Mapping[str, Tensor], epoch: int, number: int, rank: int
+    ) -> dict[str, Tensor]:
+        """This batch, shorter.
+
+        Args:
+            batch: on the host.
+            epoch: of the training.
+            number: of the batch within the epoch.
+            rank: of the process.
+        """
+        stream = torch.Generator().manual_seed(apart(apart(apart(self.seed, epoch), number), rank))
+        places = torch.arange(batch["input_ids"].shape[1]) + self.offset
+        told = {**batch, "position_ids": places.expand_as(batch["input_ids"])}
+        return drop(told, self.share, padding=self.padding, generator=stream)
+
+
+def _offset(network: nn.Module) -> int:
+    """RoBERTa and its relatives count from behind the padding's own place."""
+    for module in network.modules():
+        if hasattr(module, "create_position_ids_from_input_ids"):
+            return int(getattr(module, "padding_idx", 0) or 0) + 1
+    return 0
