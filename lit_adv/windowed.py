@@ -1,5 +1,6 @@
 """Windowed: effective batches, how their gradients are gathered, and when they are whole."""
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class Windowed(Resumable):
     def window(self) -> Window:
         """The effective batch: `accumulate_grad_batches` batches, fewer at an epoch's end."""
         if self._window is None:
-            left = self.trainer.num_training_batches - self.trainer.fit_loop.batch_idx
+            left = batches_left(self.trainer)
             size = int(min(self.descent.accumulate_grad_batches, left))
             size = len(self._rehearsal) if self.again else size
             always = parallel.reduces_always(self.trainer.strategy)
@@ -60,8 +61,7 @@ class Windowed(Resumable):
 
     @property
     def _ends_epoch(self) -> bool:
-        done = self.trainer.fit_loop.batch_idx + 1
-        return self.trainer.is_last_batch or done == self.trainer.num_training_batches
+        return ends_epoch(self.trainer)
 
     def _backward(self, number: Tensor | None, *, last: bool = False, **options: bool) -> None:
         if last and number is not None and self._own_weights:
@@ -89,3 +89,13 @@ class Windowed(Resumable):
         self.training_weights = [weight for weight in self.parameters() if weight.requires_grad]
         task = {id(weight) for weight in self.task.parameters()}
         self._own_weights = [weight for weight in self.training_weights if id(weight) not in task]
+
+
+def batches_left(trainer: L.Trainer) -> float:
+    """Of the epoch, with the one at hand; inf for data without a length."""
+    return trainer.num_training_batches - trainer.fit_loop.batch_idx
+
+
+def ends_epoch(trainer: L.Trainer) -> bool:
+    """Whether the batch at hand is the epoch's last."""
+    return trainer.is_last_batch or batches_left(trainer) == 1

@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from typing_extensions import TypedDict, Unpack
 
-from lit_adv import standstill
-from lit_adv.adoption.borrowed import Borrowed
+from lit_adv.adoption.borrowed import Borrowed, Loss
 from lit_adv.adoption.guest import guest
 from lit_adv.adoption.host import Host
 from lit_adv.adoption.place import INPUT, Place, unwrapped
@@ -68,7 +67,7 @@ class Alone(Host):
     def __init__(self, recipe: Recipe, network: nn.Module, **options: Unpack[Options]) -> None:
         inner = unwrapped(network)
         place = Place(inner, options.get("at"), options.get("tokens"))
-        task = Borrowed(inner, self._loss, place, options.get("logits"), options.get("distance"))
+        task = Borrowed(inner, place, options.get("logits"), options.get("distance"))
         self.window = whole(1, "accumulate_grad_batches", options.get("accumulate_grad_batches", 1))
         self.steps, self.total_steps = 0, options.get("total_steps", 0)
         self._optimizer = options.get("optimizer")
@@ -78,7 +77,6 @@ class Alone(Host):
         self._unreduced = [m for m in network.modules() if isinstance(m, DistributedDataParallel)]
         self._guest = guest(recipe, task, self, options.get("descent"))
         self._within = 0
-        self._losses: list[tuple[Any, Callable[..., Tensor]]] = []  # of the effective batch
         self._noted = False
         self.logged: dict[str, Tensor] = {}
         """What the last step said of itself, by name: `perturbation/norm`, `flood/share`, ..."""
@@ -105,7 +103,8 @@ class Alone(Host):
             ValueError: nothing can be perturbed, or logits are missing.
             FloatingPointError: the loss was not finite (asked for at every 50th step).
         """
-        if not _takes_batch(loss):
+        takes_batch = _takes_batch(loss)
+        if not takes_batch:
             if self._task.place.at == INPUT:
                 raise ValueError(
                     "at=input: the function gets the perturbed batch; give it an argument"
@@ -118,7 +117,6 @@ class Alone(Host):
                 )
         self.completes = self._within + 1 == self.window if last is None else last
         batch = object() if batch is None else batch  # nobody shows it: another one in every step
-        self._losses.append((batch, loss))  # an update may look at all of a window's once more
         self._noted, self.logged = False, {}
         if not self._within:
             self._guest.find_training_weights()  # who writes a loop may thaw some at any time
@@ -126,26 +124,27 @@ class Alone(Host):
             with ExitStack() as stack:
                 for module in self._unreduced:
                     stack.enter_context(module.no_sync())
-                self._guest.passes_over(batch)
+                self._guest.passes_over(batch, self._noting(loss, takes_batch))
         except BaseException:
             self._guest.drop()
-            self._losses, self._within = [], 0
+            self._within = 0
             raise
-        if self.completes:
-            self._losses = []
         self._within = 0 if self.completes else self._within + 1
         self.steps += self.completes
         if self.completes and self.steps % CHECK_EVERY == 0:
             self.check()
         return self.batch_loss
 
-    def _loss(self, batch: Any, perturbed: Any) -> Tensor:
-        loss = next(loss for known, loss in self._losses if known is batch)
-        value = loss(perturbed) if _takes_batch(loss) else loss()
-        trains = torch.is_grad_enabled() and not standstill.is_frozen(self._task.network)
-        if trains and not self._noted:
-            self.batch_loss, self._noted = value.detach().mean(), True
-        return value
+    def _noting(self, loss: Callable[..., Tensor], takes_batch: bool) -> Loss:
+        """The same function, of whose passes the first that trains is noted."""
+
+        def noting(batch: Any) -> Tensor:
+            value = loss(batch) if takes_batch else loss()
+            if not self._noted and self._guest.trains:
+                self.batch_loss, self._noted = value.detach().mean(), True
+            return value
+
+        return noting
 
     def weigh_alike(self, batch: Any) -> None:
         """Each batch of the effective batch counts as much as its first, whatever its size.
@@ -178,9 +177,8 @@ class Alone(Host):
 
     @property
     def optimizer(self) -> Optimizer | None:
-        return getattr(
-            self._optimizer, "optimizer", self._optimizer
-        )  # within Fabric's, accelerate's
+        # Within the one of Fabric, or accelerate.
+        return getattr(self._optimizer, "optimizer", self._optimizer)
 
     def backward(self, number: Tensor, retain_graph: bool) -> None:
         self._call(number, **({"retain_graph": True} if retain_graph else {}))

@@ -12,8 +12,8 @@ from lit_adv.functional import divergence
 from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch, Task
 
-Loss: TypeAlias = Callable[[Any, Any], Tensor]
-"""From a batch, and the same perturbed, to the perturbed one's loss: one number or [batch]."""
+Loss: TypeAlias = Callable[[Any], Tensor]
+"""From a batch, which may be perturbed, to its loss: one number or [batch]."""
 
 
 class Borrowed(Task):
@@ -26,7 +26,6 @@ class Borrowed(Task):
 
     Args:
         network: whose weights train.
-        loss: the function.
         place: what is perturbed.
         logits: name of the module whose output they are, which costs no pass; or a function from
             a batch to logits, which is another pass at every training pass; None = there are none.
@@ -39,7 +38,6 @@ class Borrowed(Task):
     def __init__(
         self,
         network: nn.Module,
-        loss: Loss,
         place: Place,
         logits: str | Callable[[Any], Tensor] | None = None,
         distance: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -47,7 +45,8 @@ class Borrowed(Task):
         nn.Module.__init__(self)
         self.network = network
         self.special_tokens, self.at = "perturb", place.at
-        self.loss = loss
+        self.calls: list[tuple[Any, Loss]] = []
+        """The function for each batch of the effective batch, which may be looked at again."""
         self.examples: int | None = None
         """How many each batch counts as; None = as many as it has."""
         self.separate = ""
@@ -118,7 +117,7 @@ class Borrowed(Task):
     def _losses(self, batch: Batch, delta: Tensor | None, relative: bool) -> Tensor:
         """Of every example, [batch]: each has a mean's value."""
         with self.place.perturbed(batch, delta, relative) as perturbed:
-            loss = self.loss(batch, perturbed)
+            loss = next(call for known, call in self.calls if known is batch)(perturbed)
         if loss.ndim == 1 and len(loss) > 1:
             return loss
         if self.separate:

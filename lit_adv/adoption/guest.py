@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_adv import parallel, processes, sharding
-from lit_adv.adoption.borrowed import Borrowed
+from lit_adv import parallel, processes, sharding, standstill
+from lit_adv.adoption.borrowed import Borrowed, Loss
 from lit_adv.adoption.host import Host
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -31,8 +31,6 @@ class Guest(FineTuner):
 
     def __init__(self, task: Borrowed, descent: Descent | None = None, **options: Any) -> None:
         super().__init__(task, descent, **options)
-        self.loss = torch.zeros(())
-        """Mean task loss of the last effective batch, over its training passes."""
         self._behind = False  # a step has been taken that the proximal reference has not followed
         self._stepping = ExitStack()  # rates of the step that the optimizer takes next
         self._hooked: Optimizer | None = None
@@ -90,6 +88,7 @@ class Guest(FineTuner):
     def drop(self) -> None:
         """Forget an effective batch that was broken off."""
         self._window, self._rehearsal, self.again = None, [], False
+        self._task.calls = []
         self._stepping.close()
 
     def find_training_weights(self) -> None:
@@ -99,8 +98,20 @@ class Guest(FineTuner):
             stepped = {id(w) for group in optimizer.param_groups for w in group["params"]}
             self.training_weights = [w for w in self.training_weights if id(w) in stepped]
 
-    def passes_over(self, batch: Any) -> None:
-        """All passes over a batch: adds their gradient to the weights' `.grad`."""
+    @property
+    def trains(self) -> bool:
+        """Whether the pass at hand trains, and is none of a second look."""
+        return not (
+            self.again or not torch.is_grad_enabled() or standstill.is_frozen(self._task.network)
+        )
+
+    def passes_over(self, batch: Any, loss: Loss) -> None:
+        """All passes over a batch: adds their gradient to the weights' `.grad`.
+
+        Args:
+            batch: the batch at hand, another object than the others of its effective batch.
+            loss: of this batch.
+        """
         self._task.forget()
         if self.passes == "own steps" and self.host.window > 1:
             raise ValueError(
@@ -109,6 +120,7 @@ class Guest(FineTuner):
             )
         if not self._begun:
             self.settle()
+        self._task.calls.append((batch, loss))
         self._stepping.close()  # of a step that the optimizer left out
         if not self._mask_begun:
             self.descent.mask.begin(self.task, tuple)
@@ -118,6 +130,8 @@ class Guest(FineTuner):
         if self.looks_again:
             self._rehearsal.append((batch, 0, RandomState(self.device, *self.streams)))
         self.training_step(batch, 0)
+        if self._window is None:
+            self._task.calls = []
 
     def memory(self) -> dict[str, Any]:
         """What the method and its pieces remember from step to step, for a checkpoint."""
@@ -195,7 +209,6 @@ class Guest(FineTuner):
         if self.again:
             self._note_flood(window)
             return
-        self.loss = window.loss
         self.descent.flood.note(window.loss)
         if self.looks_again:
             parallel.average(self.training_weights)

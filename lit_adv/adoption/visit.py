@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from lit_adv import mixes, standstill
+from lit_adv import mixes
 from lit_adv.adoption.borrowed import Borrowed
 from lit_adv.adoption.guest import guest
 from lit_adv.adoption.hand_over import HandOver
@@ -20,6 +20,7 @@ from lit_adv.adoption.host import Host
 from lit_adv.adoption.metrics import metrics_kept
 from lit_adv.adoption.place import Place
 from lit_adv.adoption.settings import Settings
+from lit_adv.windowed import batches_left, ends_epoch
 
 
 class Visit(Host):
@@ -47,12 +48,11 @@ class Visit(Host):
             )
         mixes.check_module(module)
         place = Place(module, settings.at, settings.tokens)
-        self._task = Borrowed(module, self._loss, place, settings.logits, settings.distance)
+        self._task = Borrowed(module, place, settings.logits, settings.distance)
         self._guest = guest(settings.recipe, self._task, self)
         self._module = module
         self._losses = settings.losses
-        self._arguments: list[tuple[Any, tuple[Any, ...]]] = []
-        """Batches of the effective batch at hand, with what Lightning gave beside each."""
+        self._takes: int | None = None  # arguments of the module's training step
         self._weights: list[Tensor] = []  # that train, whoever steps them
         self._metrics: list[Metric] = []
         self._memory: dict[str, Any] | None = None
@@ -67,12 +67,11 @@ class Visit(Host):
             batch: the batch at hand.
             args: what Lightning gives it beside that.
         """
-        self._theirs = theirs
-        self._arguments.append((batch, args[: _takes(theirs) - 1]))
+        self._takes = self._takes or _takes(theirs)
+        taken = args[: self._takes - 1]
+        call = self._losses or (lambda batch: theirs(batch, *taken))
         self._answer: dict[str, Any] | Tensor | None = None  # of the pass that counts
-        self._guest.passes_over(batch)
-        if self.completes:
-            self._arguments = []
+        self._guest.passes_over(batch, lambda batch: self._loss(call, batch))
         answer: Any = self._answer
         assert answer is not None, "no pass has trained"
         loss = answer["loss"] if isinstance(answer, dict) else answer
@@ -80,12 +79,11 @@ class Visit(Host):
         loss = HandOver.apply(loss.detach().requires_grad_(), *weights)
         return {**answer, "loss": loss} if isinstance(answer, dict) else loss
 
-    def _loss(self, whole: Any, batch: Any) -> Tensor:
+    def _loss(self, call: Callable[[Any], Any], batch: Any) -> Tensor:
         """One pass: the module's training step."""
-        counts = self._answer is None and torch.is_grad_enabled() and not self._guest.again
-        counts = counts and not standstill.is_frozen(self._module)
+        counts = self._answer is None and self._guest.trains
         with nullcontext() if counts else self._unnoticed():
-            answer = self._losses(batch) if self._losses else self._step(whole, batch)
+            answer = call(batch)
         if answer is None:
             raise ValueError(
                 f"{type(self._module).__name__}.training_step returned None: a method needs the "
@@ -96,10 +94,6 @@ class Visit(Host):
             kept = loss.detach().mean()
             self._answer = {**answer, "loss": kept} if isinstance(answer, Mapping) else kept
         return loss
-
-    def _step(self, whole: Any, batch: Any) -> Any:
-        taken = next(taken for known, taken in self._arguments if known is whole)
-        return self._theirs(batch, *taken)
 
     @contextmanager
     def _unnoticed(self) -> Iterator[None]:
@@ -130,7 +124,6 @@ class Visit(Host):
         steps = trainer.estimated_stepping_batches
         self.total_steps = int(steps) if 0 < steps < float("inf") else 0
         self._guest.settle()
-        self._arguments = []
         self.begin_epoch()  # one that is resumed is not started again
         if self._memory is not None:
             self._guest.restore(self._memory)
@@ -169,15 +162,13 @@ class Visit(Host):
     @property
     def window(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         trainer = self._module.trainer
-        left = trainer.num_training_batches - trainer.fit_loop.batch_idx
-        return int(min(trainer.accumulate_grad_batches, left))
+        return int(min(trainer.accumulate_grad_batches, batches_left(trainer)))
 
     @property
     def completes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         trainer = self._module.trainer
         done = trainer.fit_loop.batch_idx + 1
-        whole = done % trainer.accumulate_grad_batches == 0
-        return whole or trainer.is_last_batch or done == trainer.num_training_batches
+        return done % trainer.accumulate_grad_batches == 0 or ends_epoch(trainer)
 
     @property
     def optimizer(self) -> Optimizer:
