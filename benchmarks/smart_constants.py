@@ -45,14 +45,15 @@ class Probe(SMART):
         delta = start
         for _ in range(self.steps):
             leaf = delta.clone()
-            grad = self.ascent(batch, leaf, lambda p: self.task.divergence(p, clean))
+            grad = self.ascent(batch, leaf, lambda p: self.task.divergence(p, clean, batch))
             delta = self.climb(batch, leaf.detach(), grad)
         return start, delta
 
     @torch.no_grad()
     def change(self, batch: dict[str, Tensor], delta: Tensor) -> float:
         """Mean divergence of the answers at the perturbed and the clean embeddings, in nats."""
-        return self.task.divergence(self.logits(batch, delta), self.logits(batch)).mean().item()
+        answers = self.logits(batch, delta), self.logits(batch)
+        return self.task.divergence(*answers, batch).mean().item()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from lit_adv import checkpoint
 from lit_adv.checkpoint_io import write
-from lit_adv.data.datamodule import TextData
+from lit_adv.data.batched import Batched
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
 from lit_adv.tasks.task import Task
@@ -26,7 +27,7 @@ DECISIVE = ("seed", "model", "data", "optimizer", "scheduler", "trainer")
 
 def prepare(
     flood: Ada,
-    data: TextData,
+    data: Batched[Any],
     cfg: DictConfig,
     folder: Path,
     build: Callable[[], tuple[FineTune, L.Trainer]],
@@ -81,7 +82,7 @@ def prepare(
     flood.adopt(losses)
 
 
-def check(path: str | Path, data: TextData) -> None:
+def check(path: str | Path, data: Batched[Any]) -> None:
     """Refuse to resume from a checkpoint without levels for these examples.
 
     Raises:
@@ -97,7 +98,7 @@ def check(path: str | Path, data: TextData) -> None:
 
 
 @torch.no_grad()
-def _losses(module: FineTune, data: TextData, rows: np.ndarray, device: torch.device) -> Tensor:
+def _losses(module: FineTune, data: Batched[Any], rows: np.ndarray, device: torch.device) -> Tensor:
     task: Task = module.task.eval().to(device)  # after training Lightning moves it to the host
     losses = torch.full((len(data.splits.train),), torch.nan)
     for batch in data.some(rows.tolist(), shuffled=False):
@@ -106,9 +107,8 @@ def _losses(module: FineTune, data: TextData, rows: np.ndarray, device: torch.de
     return losses[torch.from_numpy(rows)]
 
 
-def _examples(data: TextData) -> str:
-    split = data.splits.train
-    return _digest(split.texts, split.pairs, split.labels)
+def _examples(data: Batched[Any]) -> str:
+    return _digest(*data.splits.train.content)
 
 
 def _digest(*values: object) -> str:

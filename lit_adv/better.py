@@ -1,6 +1,6 @@
 """Whether more or less of a metric is better."""
 
-COSTS = ("loss", "mse", "calibration_error")
+COSTS = ("loss", "mse", "calibration_error", "perplexity")
 """Metrics of which less is better."""
 
 

@@ -40,6 +40,6 @@ class Evaluated(L.LightningModule):
         logits = self.task(batch)
         losses = self.task.losses(logits, batch)
         mean.update(losses)
-        metrics.update(logits.float(), batch["labels"])
+        metrics.update(*self.task.scored(logits, batch))
         self.log(f"{split}/loss", mean, prog_bar=True)
         self.log_dict(metrics)

@@ -61,12 +61,13 @@ def diagonal(
 
 def _one_by_one(batches: Iterable[Batch]) -> Iterable[Batch]:
     for batch in batches:
-        real = batch["attention_mask"].bool()
-        for row in range(len(real)):
-            tensors = {name: v for name, v in batch.items() if isinstance(v, Tensor)}
+        tensors = {name: v for name, v in batch.items() if isinstance(v, Tensor)}
+        mask = tensors.get("attention_mask")  # images have none
+        real = None if mask is None or mask.ndim != 2 else mask.bool()
+        for row in range(len(tensors["labels"])):
             yield {name: _row(value, real, row) for name, value in tensors.items()}
 
 
-def _row(value: Tensor, real: Tensor, row: int) -> Tensor:
+def _row(value: Tensor, real: Tensor | None, row: int) -> Tensor:
     one = value[row : row + 1]
-    return one[:, real[row]] if value.shape[:2] == real.shape else one
+    return one if real is None or value.shape[:2] != real.shape else one[:, real[row]]

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from lit_adv import better, checkpoint, results, soup
 from lit_adv.checkpoint_io import write
-from lit_adv.data.datamodule import TextData
+from lit_adv.data.batched import Batched
 from lit_adv.finetuner import FineTuner
+from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
 from lit_adv.run import build, check_metrics, export
@@ -38,8 +39,8 @@ class Kitchen:
     paths: list[Path]
     loaded: list[dict[str, Any]]
     module: FineTuner
-    model: Model
-    data: TextData
+    model: Model | ImageModel
+    data: Batched[Any]
     monitor: str
 
     def __post_init__(self) -> None:
@@ -63,9 +64,9 @@ class Kitchen:
         cfg = DictConfig(loaded[0]["hyper_parameters"])
         quieten()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
-        data: TextData = instantiate(cfg.data)
-        model: Model = instantiate(cfg.model)(data.splits)
-        data.tokenise(model.tokenizer)
+        data: Batched[Any] = instantiate(cfg.data)
+        model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+        data.adapt(model)
         task = model.task(data.splits)
         cfg.monitor, cfg.optimized_metric = monitor or cfg.monitor or task.monitor, None
         check_metrics(cfg, task)

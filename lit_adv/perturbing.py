@@ -73,12 +73,12 @@ class Perturbing(Loop):
         mask, strength = self.task.mask(batch), self.strength
         self.expect(size, radius)
         start = ball.sample(mask, self.task.width, strength * size, norm, per, self.noise)
-        return ball.project(start, _times(strength, radius), norm, per)
+        return self.task.within(batch, ball.project(start, _times(strength, radius), norm, per))
 
     def gaussian(self, batch: Batch, std: float) -> Tensor:
         """Normal noise of this standard deviation in every coordinate."""
         mask, std = self.task.mask(batch), self.strength * std
-        return ball.gaussian(mask, self.task.width, std, self.noise)
+        return self.task.within(batch, ball.gaussian(mask, self.task.width, std, self.noise))
 
     def ascend(
         self,
@@ -90,11 +90,15 @@ class Perturbing(Loop):
         norm: ball.Norm = "l2",
         per: ball.Per = "example",
     ) -> Tensor:
-        """One projected step uphill, `Proj(delta + step_size * unit(grad))`; see `ball`."""
+        """One projected step uphill, `Proj(delta + step_size * unit(grad))`; see `ball`.
+
+        Where inputs have a valid range, into it as well.
+        """
         self.expect(step_size, radius)
         mask, strength = self.task.mask(batch), self.strength
         radius = _times(strength, radius)
-        return ball.ascend(delta, grad, mask, strength * step_size, radius, norm, per)
+        moved = ball.ascend(delta, grad, mask, strength * step_size, radius, norm, per)
+        return self.task.within(batch, moved)
 
     def expect(self, size: float, radius: float | None = None) -> None:
         """Note that sizes were asked for that must perturb something, or training stops."""

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from lit_adv.data.datamodule import TextData
+from lit_adv.data.batched import Batched
 from lit_adv.head import SHRINKAGE, Head
+from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
 from lit_adv.standstill import evaluating
@@ -31,9 +32,9 @@ def probe(cfg: DictConfig, shrinkage: float = SHRINKAGE) -> dict[str, dict[str, 
     """
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     quieten()
-    data: TextData = instantiate(cfg.data)
-    model: Model = instantiate(cfg.model)(data.splits)
-    data.tokenise(model.tokenizer)
+    data: Batched[Any] = instantiate(cfg.data)
+    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+    data.adapt(model)
     if data.splits.label_names is None:
         raise ValueError("lit-adv probe: the labels are numbers; a head of classes needs classes")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -28,12 +28,12 @@ from lit_adv import (
 from lit_adv.attacks import attack as attacks
 from lit_adv.callbacks import pruning
 from lit_adv.callbacks.stopwatch import Stopwatch
-from lit_adv.data.datamodule import TextData
-from lit_adv.data.drop_token import DropToken
+from lit_adv.data.batched import Batched
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
+from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
 from lit_adv.sweeps.trial import Pruned
@@ -60,10 +60,9 @@ def run(cfg: DictConfig) -> float | None:
 def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | None:
     """The run itself, in each of its processes; notes the trainer that starts the others."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data: TextData = instantiate(cfg.data)
-    model: Model = instantiate(cfg.model)(data.splits)
-    data.tokenise(model.tokenizer, order_seed=cfg.seed)
-    data.drop_token = DropToken.of(model.drop_token, model.network, model.tokenizer, cfg.seed)
+    data: Batched[Any] = instantiate(cfg.data)
+    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+    data.adapt(model, order_seed=cfg.seed)
     task = model.task(data.splits)
     check_metrics(cfg, task)
     if cfg.attack.recipes:
@@ -71,9 +70,10 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     module = build(cfg, task)
     if cfg.ckpt_path is not None:
         checkpoint.check(cfg.ckpt_path, module)
-    if data.unlabelled is not None and not module.unlabelled:
+    unlabelled = getattr(data, "unlabelled", None)
+    if unlabelled is not None and not module.unlabelled:
         name = type(module).__name__
-        raise ValueError(f"data.unlabelled={data.unlabelled}: {name} uses no unlabelled texts")
+        raise ValueError(f"data.unlabelled={unlabelled}: {name} uses no unlabelled texts")
     monitor = cfg.monitor or task.monitor
     best, *last = trainers.keepers(monitor, folder, cfg.checkpoint)
     stopwatch = Stopwatch()
@@ -149,9 +149,9 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
     return module
 
 
-def plain(cfg: DictConfig, data: TextData) -> tuple[FineTune, L.Trainer]:
+def plain(cfg: DictConfig, data: Batched[Any]) -> tuple[FineTune, L.Trainer]:
     """The same model, optimizer and trainer for plain fine-tuning, in one process."""
-    model: Model = instantiate(cfg.model)(data.splits)
+    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
     options = {key: cfg.trainer[key] for key in trainers.BY_HAND}
     schedule = instantiate(cfg.scheduler)
     descent = Descent(optimizer=instantiate(cfg.optimizer), schedule=schedule, **options)
@@ -166,19 +166,18 @@ def describe(cfg: DictConfig) -> dict[str, Any]:
     return {**named, "seed": cfg.seed, "versions": results.versions()}
 
 
-def export(model: Model, folder: Path, *, write: bool = True) -> None:
+def export(model: Model | ImageModel, folder: Path, *, write: bool = True) -> None:
     """Write the network, with the weights last tested, and its tokenizer for a pipeline.
 
     Args:
-        model: network and tokenizer.
+        model: network, and tokenizer of texts.
         folder: to be written.
         write: whether this process does; all of them put sharded weights together.
     """
     weights = {name: sharding.whole_on_host(w) for name, w in model.network.state_dict().items()}
     if write:
         model.network.eval()
-        model.network.save_pretrained(folder, state_dict=weights)
-        model.tokenizer.save_pretrained(folder)
+        model.write(folder, weights)
 
 
 def check_metrics(cfg: DictConfig, task: Task) -> None:

@@ -44,7 +44,6 @@ class Borrowed(Task):
     ) -> None:
         nn.Module.__init__(self)
         self.network = network
-        self.special_tokens, self.at = "perturb", place.at
         self.calls: list[tuple[Any, Loss]] = []
         """The function for each batch of the effective batch, which may be looked at again."""
         self.examples: int | None = None
@@ -57,7 +56,7 @@ class Borrowed(Task):
         self.forget()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Place:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What is perturbed."""
         return self._place[0]
 
@@ -71,6 +70,12 @@ class Borrowed(Task):
 
     def mask(self, batch: Batch) -> Tensor:
         return self.place.mask(batch, self.forward)
+
+    def words(self, batch: Batch) -> Tensor:
+        return batch["input_ids"]
+
+    def within(self, batch: Batch, delta: Tensor) -> Tensor:
+        return delta
 
     def forget(self) -> None:
         """Forget the answers of the batch before: their graphs go with them."""
@@ -127,12 +132,12 @@ class Borrowed(Task):
             )
         return loss.reshape(1).expand(self.examples or self.place.examples(batch))
 
-    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+    def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         if self._distance is not None:
             return self._distance(p, q)
         return _either(divergence.symmetric_kl, p, q)
 
-    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+    def towards(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         if self._distance is not None:
             return self._distance(p, q.detach())
         return _either(lambda p, q: divergence.kl(q, p), p, q.detach())

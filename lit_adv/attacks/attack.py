@@ -16,6 +16,7 @@ from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
 from lit_adv.attacks.session import Session
 from lit_adv.attacks.settings import Settings
+from lit_adv.data.batched import Batched
 from lit_adv.data.datamodule import TextData
 from lit_adv.quiet import quieten
 from lit_adv.ranges import whole
@@ -108,12 +109,15 @@ def options(attack: DictConfig) -> tuple[dict[str, Any], Settings, Resources]:
     return recipes, Settings(**of_session), Resources(**plain["resources"])
 
 
-def check(attack: DictConfig, data: TextData) -> None:
+def check(attack: DictConfig, data: Batched[Any]) -> None:
     """Refuse, before a training, attacks that could not be made after it.
 
     Raises:
-        ValueError: a value out of its range, or a resource that is missing.
+        ValueError: the data are no texts, a value is out of its range, or a resource is missing.
     """
+    if not isinstance(data, TextData):
+        names = ", ".join(attack.recipes)
+        raise ValueError(f"attack={names}: exchanges words, and the data are images; attack=none")
     recipes, _, wanted = options(attack)
     whole(1, "attack.processes", attack.processes)
     _device(attack.device)

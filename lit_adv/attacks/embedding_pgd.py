@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lit_adv import inject
 from lit_adv.functional import ball
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.standstill import evaluating, frozen
@@ -75,10 +74,10 @@ class EmbeddingPGD:
                     delta = ball.sample(
                         mask, task.width, self.radius, self.norm, generator=generator
                     )
+                    delta = task.within(batch, delta)
                 for step in range(self.steps + 1):
                     delta.requires_grad_()
-                    with inject.perturbed(task.embeddings, delta):
-                        logits = task(batch)
+                    logits = task.answer(batch, delta)
                     lost |= logits.argmax(1) != labels
                     if step < self.steps:
                         loss = task.losses(logits / temperature, batch).sum()
@@ -86,6 +85,7 @@ class EmbeddingPGD:
                         delta = ball.ascend(
                             delta, grad, mask, self.step_size, self.radius, self.norm
                         )
+                        delta = task.within(batch, delta)
         return lost
 
 

@@ -20,6 +20,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What tells it from other rows."""
+        return (self.texts, self.pairs, self.labels)
+
     def select(self, rows: Sequence[int]) -> "Split":
         """These rows, in this order."""
         pairs = None if self.pairs is None else [self.pairs[row] for row in rows]

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.data.batched import RowSet
 from lit_adv.data.splits import Split
 
 COLUMNS = ("input_ids", "token_type_ids", "special_tokens_mask")
 
 
-class Tokenised(Dataset[dict[str, np.ndarray]]):
+class Tokenised(RowSet):
     """Token columns of all examples end to end, with the place where each example begins.
 
     Args:
@@ -65,24 +65,6 @@ class Tokenised(Dataset[dict[str, np.ndarray]]):
         places = np.arange(lengths.sum()) + np.repeat(moved, lengths)
         tokens = {name: column[places] for name, column in self.columns.items()}
         return {**tokens, "lengths": lengths, "labels": self.labels[index], "index": index}
-
-
-class Rows(Dataset[dict[str, np.ndarray]]):
-    """Some rows of a tokenised split, which keep their numbers."""
-
-    def __init__(self, whole: Tokenised, rows: np.ndarray) -> None:
-        self.whole, self.rows = whole, rows
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of every example."""
-        return self.whole.lengths[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        return self.whole[self.rows[list(rows)].tolist()]
 
 
 class Collate:

@@ -78,5 +78,5 @@ class FGM(FineTuner):
         if self.at == "words":
             return self.ascend(batch, delta, grad, self.radius)
         self.expect(self.radius)
-        direction = tables.unit(grad, batch["input_ids"], self.task.mask(batch))
+        direction = tables.unit(grad, self.task.words(batch), self.task.mask(batch))
         return self.strength * self.radius * direction

@@ -95,15 +95,16 @@ class FreeAT(FineTuner):
             if not self.init_size:
                 return self.zeros(batch)
             return self.sample(batch, self.init_size, self.radius, self.norm)
-        rows, *rest = batch["input_ids"].shape
-        if [*self._delta.shape[1:2]] != rest or rows > len(self._delta):
+        free = self.task.mask(batch)
+        rows, tokens = free.shape
+        if self._delta.shape[1] != tokens or rows > len(self._delta):
             raise ValueError(
-                f"method.persist=true: a batch of shape {rows} x {rest[0]} after one of "
+                f"method.persist=true: a batch of shape {rows} x {tokens} after one of "
                 f"{len(self._delta)} x {self._delta.shape[1]}; a perturbation persists only over "
                 "batches of one shape"
             )
-        free = self.task.mask(batch).unsqueeze(-1)
-        return torch.where(free, self._delta[:rows].to(free.device), 0)
+        kept = torch.where(free.unsqueeze(-1), self._delta[:rows].to(free.device), 0)
+        return self.task.within(batch, kept)
 
     def keep(self, delta: Tensor) -> None:
         """For the next batch, if delta persists."""

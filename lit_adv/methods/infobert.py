@@ -15,6 +15,7 @@ from lit_adv.functional.information import bottleneck, contrast, rank
 from lit_adv.onset import Options
 from lit_adv.ranges import at_least, whole
 from lit_adv.recipe import LATER
+from lit_adv.tasks.place import Words
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -76,6 +77,13 @@ class InfoBERT(FineTuner):
         if not 0 <= low < high <= 1:
             raise ValueError(f"method.low={low}, method.high={high}: need 0 <= low < high <= 1")
         self.low, self.high = low, high
+        if not isinstance(task.place, Words):
+            raise ValueError("method=infobert: images have no words; choose another method")
+        if task.several_texts:
+            raise ValueError(
+                f"method=infobert: {type(task).__name__} has several texts per example, and the "
+                "words of one belong to its own sentence; choose another method"
+            )
         base = getattr(task.network, "base_model", None)
         config = getattr(task.network, "config", None)
         width = getattr(config, "hidden_size", None)

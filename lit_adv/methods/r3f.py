@@ -68,7 +68,7 @@ class R3F(FineTuner):
             losses = self.task.losses(clean, batch)
             self.note("loss/clean", losses.mean())
             self.note("loss/adversarial", self.task.losses(noisy, batch).mean())
-            penalty = self.weight * self.task.divergence(clean, noisy)  # lambda KL_S
+            penalty = self.weight * self.task.divergence(clean, noisy, batch)  # lambda KL_S
             return self.descend(batch, losses, penalty=penalty, clean=clean, delta=z)
 
     def draw(self, batch: Batch) -> Tensor:

@@ -70,7 +70,7 @@ class RDrop(FineTuner):
             return super().training_step(batch, batch_idx)
         first, second = self.logits(batch), self.logits(batch)  # P_1, P_2
         losses = (self.task.losses(first, batch) + self.task.losses(second, batch)) / 2
-        divergence = self.task.divergence(first, second)  # KL(P_1 || P_2) + KL(P_2 || P_1)
+        divergence = self.task.divergence(first, second, batch)  # KL(P_1 || P_2) + KL(P_2 || P_1)
         self.expect(self.alpha)
         self.report(divergence, "perturbation/divergence")
         self.note("loss/clean", losses.mean())

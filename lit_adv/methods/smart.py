@@ -95,13 +95,15 @@ class SMART(FineTuner):
         delta = self.gaussian(batch, self.noise_std)
         with self.one_batch():
             clean = self.logits(batch)  # f(e)
+            still = clean.detach()
             if not self.steps:
                 delta = ball.project(delta, self.strength * self.radius, self.norm, self.per)
+                delta = self.task.within(batch, delta)
             for _ in range(self.steps):
-                grad = self.ascent(batch, delta, lambda p: self.task.divergence(p, clean.detach()))
+                grad = self.ascent(batch, delta, lambda p: self.task.divergence(p, still, batch))
                 delta = self.climb(batch, delta, grad)
             adversarial = self.logits(batch, delta)  # f(e + delta)
-            smoothness = self.smoothness(adversarial, clean)
+            smoothness = self.smoothness(adversarial, clean, batch)
             losses = self.task.losses(clean, batch)
             self.note("loss/clean", losses.mean())
             self.note("loss/adversarial", self.task.losses(adversarial, batch).mean())
@@ -115,10 +117,12 @@ class SMART(FineTuner):
             return self.ascend(batch, delta, grad, *sizes)
         free = self.task.mask(batch).unsqueeze(-1) & grad.isfinite().all((1, 2), keepdim=True)
         moved = torch.where(free, delta + self.strength * self.step_size * grad, 0).detach()
-        return self.strength * self.radius * ball.unit(moved, self.norm, self.per)
+        on_sphere = self.strength * self.radius * ball.unit(moved, self.norm, self.per)
+        return self.task.within(batch, on_sphere)
 
-    def smoothness(self, adversarial: Tensor, clean: Tensor) -> Tensor:
+    def smoothness(self, adversarial: Tensor, clean: Tensor, batch: Batch) -> Tensor:
         """`ls` of every example, [batch]."""
         if not self.detach_target:
-            return self.task.divergence(adversarial, clean)
-        return self.task.towards(adversarial, clean) + self.task.towards(clean, adversarial)
+            return self.task.divergence(adversarial, clean, batch)
+        towards = self.task.towards
+        return towards(adversarial, clean, batch) + towards(clean, adversarial, batch)

@@ -110,7 +110,7 @@ class TAVAT(FineTuner):
 
     def rows(self, batch: Batch, mask: Tensor) -> Tensor:
         """`P[x]`, zero where nothing may be perturbed, [batch, tokens, width]."""
-        return torch.where(mask.unsqueeze(-1), self.table[batch["input_ids"]], 0)
+        return torch.where(mask.unsqueeze(-1), self.table[self.task.words(batch)], 0)
 
     def both(self, delta: Tensor, eta: Tensor) -> Tensor:
         """`delta + eta` at this step's strength: what P keeps does not depend on a warm-up."""
@@ -126,7 +126,7 @@ class TAVAT(FineTuner):
     def remember(self, batch: Batch, mask: Tensor, eta: Tensor) -> None:
         """Keep the eta of these positions until the end of the effective batch."""
         if not self.again:
-            words = batch["input_ids"]
+            words = self.task.words(batch)
             self._kept.append((words.flatten(), mask.flatten(), eta.detach().flatten(0, 1)))
 
     @torch.no_grad()

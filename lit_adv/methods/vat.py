@@ -90,11 +90,11 @@ class VAT(FineTuner):
             q = self.gaussian(virtual, 1.0)  # q_0
             for _ in range(self.steps):
                 probe = self.probe(virtual, q)  # xi * unit(q)
-                q = self.ascent(virtual, probe, lambda p: self.task.towards(p, clean))
+                q = self.ascent(virtual, probe, lambda p: self.task.towards(p, clean, virtual))
             r = self.ascend(virtual, self.zeros(virtual), q, self.radius)  # radius * unit(q)
 
             perturbed = self.logits(virtual, r)  # p(e + r)
-            divergence = self.task.towards(perturbed, clean)  # KL(p(e) || p(e + r))
+            divergence = self.task.towards(perturbed, clean, virtual)  # KL(p(e) || p(e + r))
             if virtual is batch:
                 self.note("loss/adversarial", self.task.losses(perturbed, batch).mean())
             # A mean over the examples it is taken at, however many have labels.

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_adv.data.images import ImageSplits
 from lit_adv.data.splits import Label, Splits
 from lit_adv.tasks.classification import Classification, HeadInit
 from lit_adv.tasks.regression import Regression
@@ -31,6 +34,11 @@ class Model:
     special_tokens: str = "perturb"
     head_init: HeadInit = "random"
     drop_token: float = 0.0
+
+    def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Write the network and its tokenizer, for a pipeline."""
+        self.network.save_pretrained(folder, state_dict=weights)
+        self.tokenizer.save_pretrained(folder)
 
     def task(self, splits: Splits) -> Task:
         """The task that these labels ask for.
@@ -59,7 +67,7 @@ class Model:
         )
 
 
-def labels(splits: Splits) -> dict[str, Any]:
+def labels(splits: Splits | ImageSplits) -> dict[str, Any]:
     """What a network's configuration says of its outputs: how many, and their names."""
     if splits.label_names is None:
         return {"num_labels": 1}

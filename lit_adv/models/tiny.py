@@ -6,6 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
+from lit_adv.models.initial import Init, initialise
 from lit_adv.models.model import Model, labels
 from lit_adv.tasks.classification import HeadInit
 
@@ -22,6 +23,7 @@ def build(
     vocabulary: int = 4000,
     max_tokens: int = 512,
     embedding_norm: float = 1.4,
+    init: Init = "own",
     compile: bool = False,
     gradient_checkpointing: bool = False,
     at: str | None = None,
@@ -41,6 +43,7 @@ def build(
         max_tokens: longest input.
         embedding_norm: expected length of a word vector (and a position's); 1.4 is that of BERT's
             words, so that radii and step sizes mean the same here and there.
+        init: rule of the linear layers' weights; see `initial`.
         compile: the layers, by torch.compile.
         gradient_checkpointing: recompute the layers' activations instead of keeping them.
         at: name of the module whose output is perturbed; None = the word embeddings.
@@ -63,6 +66,7 @@ def build(
         **labels(splits),
     )
     network = BertForSequenceClassification(config)
+    initialise(network, init)
     # Words and positions weigh the same, or the order of the words is learned late or never.
     for table in (
         network.bert.embeddings.word_embeddings,

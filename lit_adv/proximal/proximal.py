@@ -41,7 +41,7 @@ class Proximal:
     def divergence(self, task: Task, batch: Batch, logits: Tensor) -> Tensor:
         """Divergence of these clean predictions from the reference's, [batch]."""
         assert self.teacher is not None, "begin() comes first"
-        return task.divergence(logits, self.teacher.logits(task, batch))
+        return task.divergence(logits, self.teacher.logits(task, batch), batch)
 
     def follow(self, task: Task, step: int, total_steps: int) -> None:
         """After optimizer step number `step` (from 1) of `total_steps`: move the reference."""

@@ -8,6 +8,7 @@ from torchmetrics import MeanSquaredError, MetricCollection, PearsonCorrCoef, Sp
 
 from lit_adv.functional import divergence
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.tasks.place import Place
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -22,6 +23,7 @@ class Regression(Task):
         special_tokens: see Task.
     """
 
+    architecture = "SequenceClassification"
     monitor = "val/pearson"
 
     def __init__(
@@ -29,7 +31,7 @@ class Regression(Task):
         network: nn.Module,
         *,
         variance: float | None = None,
-        at: str | None = None,
+        at: str | Place | None = None,
         special_tokens: str = "perturb",
     ) -> None:
         super().__init__(network, at=at, special_tokens=special_tokens)
@@ -42,10 +44,10 @@ class Regression(Task):
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.mse_loss(at_least_float32(logits), batch["labels"], reduction="none")
 
-    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+    def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         return divergence.squared(p, q)
 
-    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+    def towards(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         return divergence.squared(p, q.detach())
 
     def metrics(self) -> MetricCollection:

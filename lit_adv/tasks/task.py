@@ -2,16 +2,14 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from lit_adv import inject
-from lit_adv.ranges import one_of
-
-Batch: TypeAlias = Mapping[str, Tensor]
+from lit_adv.tasks.batch import Batch as Batch
+from lit_adv.tasks.place import Place, Words
 
 
 class Task(nn.Module, ABC):
@@ -19,58 +17,42 @@ class Task(nn.Module, ABC):
 
     Args:
         network: a Hugging Face model with a head; called with the batch's tensors by name.
-        at: name of the module whose output is perturbed; None asks the network.
+        at: name of the module whose output is perturbed, None asks the network; or a Place.
         special_tokens: `perturb` or `keep` clean the special tokens ([CLS], [SEP], <s>, ...).
     """
 
     monitor: str
     """The validation metric that the best checkpoint is chosen by."""
 
+    architecture: ClassVar[str]
+    """The kind of network, as in `AutoModelFor...` of transformers; empty = one without a head."""
+
+    several_texts: ClassVar[bool] = False
+    """Whether an example has several texts, [batch, texts, tokens]."""
+
     def __init__(
-        self, network: nn.Module, *, at: str | None = None, special_tokens: str = "perturb"
+        self, network: nn.Module, *, at: str | Place | None = None, special_tokens: str = "perturb"
     ) -> None:
         super().__init__()
-        one_of(("perturb", "keep"), "model.special_tokens", special_tokens)
         # A pretrained network comes in evaluation mode, and Lightning leaves modes alone.
         self.network = network.train()
-        self.special_tokens = special_tokens
-        self.at = at
         self._inputs = set(inspect.signature(network.forward).parameters) - {"labels"}
-        # In a tuple: as an attribute it would be registered, and saved, a second time.
-        self._embeddings = (inject.find_embeddings(network, at),)
+        self.place = at if isinstance(at, Place) else Words(network, at, special_tokens)
 
     @property
     def embeddings(self) -> nn.Module:
         """The module whose output is perturbed."""
-        return self._embeddings[0]
+        return self.place.module
 
     @property
     def width(self) -> int:
-        """Coordinates per token of the perturbed output.
-
-        Raises:
-            ValueError: the module at `model.at` does not tell.
-        """
-        return self._table()[1]
+        """Coordinates per token of what is perturbed."""
+        return self.place.width
 
     @property
     def rows(self) -> int:
-        """Words of the perturbed embedding table.
-
-        Raises:
-            ValueError: the module at `model.at` does not tell.
-        """
-        return self._table()[0]
-
-    def _table(self) -> tuple[int, int]:
-        weight = getattr(self.embeddings, "weight", None)
-        rows = getattr(self.embeddings, "num_embeddings", None)
-        width = getattr(self.embeddings, "embedding_dim", None)
-        if rows is not None and width is not None:
-            return int(rows), int(width)
-        if not isinstance(weight, Tensor) or weight.ndim != 2:
-            raise ValueError(f"model.at={self.at}: not an embedding module: {self.embeddings}")
-        return weight.shape[0], weight.shape[1]
+        """Words of the perturbed embedding table."""
+        return self.place.rows
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, [batch, classes] or, for one number per example, [batch]."""
@@ -84,32 +66,41 @@ class Task(nn.Module, ABC):
         """
 
     def answer(self, batch: Batch, delta: Tensor | None = None, relative: bool = False) -> Tensor:
-        """`f(e + delta)`: logits with the perturbation added to the embeddings; see `inject`."""
-        with inject.perturbed(self.embeddings, delta, relative):
-            return self(batch)
+        """`f(e + delta)`: logits with the perturbation added where the task is perturbed."""
+        with self.place.perturbed(batch, delta, relative) as perturbed:
+            return self(perturbed)
 
     def mask(self, batch: Batch) -> Tensor:
         """True at the tokens that may be perturbed, [batch, tokens]: never padding."""
-        mask = batch["attention_mask"].bool()
-        if self.special_tokens == "keep":
-            mask = mask & ~batch["special_tokens_mask"].bool()
-        return mask
+        return self.place.mask(batch)
+
+    def words(self, batch: Batch) -> Tensor:
+        """The row of the embedding table that each token is, [batch, tokens]."""
+        return self.place.words(batch)
+
+    def within(self, batch: Batch, delta: Tensor) -> Tensor:
+        """The nearest perturbation that leaves inputs where inputs may be."""
+        return self.place.within(batch, delta)
 
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """Loss of every example in nats (or squared units of the target), [batch]."""
 
     @abstractmethod
-    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+    def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         """How far two predictions of each example lie apart, [batch]: symmetric, from logits."""
 
     @abstractmethod
-    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+    def towards(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         """One way of the divergence: pulls p towards a q that stands still, [batch]."""
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Fresh metrics, updated with (logits, labels)."""
+        """Fresh metrics, updated with what `scored` gives."""
+
+    def scored(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Predictions and labels, as the metrics take them."""
+        return logits.float(), batch["labels"]
 
     @property
     @abstractmethod

@@ -227,11 +227,11 @@ class Scaled(Classification):
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         return self.factor * super().losses(logits, batch)
 
-    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
-        return self.factor * super().divergence(p, q)
+    def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
+        return self.factor * super().divergence(p, q, batch)
 
-    def towards(self, p: Tensor, q: Tensor) -> Tensor:
-        return self.factor * super().towards(p, q)
+    def towards(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
+        return self.factor * super().towards(p, q, batch)
 
 
 @pytest.mark.parametrize("setting", [each for each in SETTINGS if each != "smart, renormalised"])
@@ -364,13 +364,13 @@ class Fragile(Classification):
         self._count(logits)
         return super().losses(logits, batch)
 
-    def divergence(self, p: Tensor, q: Tensor) -> Tensor:
+    def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         self._count(p)
-        return super().divergence(p, q)
+        return super().divergence(p, q, batch)
 
-    def towards(self, p: Tensor, q: Tensor) -> Tensor:
+    def towards(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         self._count(p)
-        return super().towards(p, q)
+        return super().towards(p, q, batch)
 
     def _count(self, logits: Tensor) -> None:
         if torch.is_grad_enabled() and logits.requires_grad:

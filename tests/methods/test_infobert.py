@@ -123,7 +123,7 @@ def test_perturbations_and_gradients_are_those_of_the_objective(flood: Flood, sp
     """FreeLB plus both terms in every pass; only FreeLB's losses are flooded."""
     network, (batch,), critics = bert(), batches(), OfTheCritic()
     task = Floodable(network)
-    task.special_tokens = special
+    task.place.special_tokens = special
     run = fit(InfoBERT(task, sgd(lr=0.0, flood=flood)), [batch], callbacks=[critics])
     module = run.module
     assert isinstance(module, Method_) and isinstance(module, Pairs)
