@@ -10,6 +10,7 @@ from lit_adv import layers, standstill
 from lit_adv.adoption.place import Place
 from lit_adv.functional import divergence
 from lit_adv.random_state import RandomState
+from lit_adv.tasks.place import table_size
 from lit_adv.tasks.task import Batch, Task
 
 Loss: TypeAlias = Callable[[Any], Tensor]
@@ -67,6 +68,10 @@ class Borrowed(Task):
     @property
     def width(self) -> int:
         return self.place.width
+
+    @property
+    def rows(self) -> int:
+        return table_size(self.embeddings, f"at={self.place.at}")[0]
 
     def mask(self, batch: Batch) -> Tensor:
         return self.place.mask(batch, self.forward)

@@ -84,7 +84,7 @@ class Words(Place):
         Raises:
             ValueError: the module at `model.at` does not tell.
         """
-        return self._table()[1]
+        return table_size(self.module, f"model.at={self.at}")[1]
 
     @property
     def rows(self) -> int:
@@ -93,17 +93,7 @@ class Words(Place):
         Raises:
             ValueError: the module at `model.at` does not tell.
         """
-        return self._table()[0]
-
-    def _table(self) -> tuple[int, int]:
-        weight = getattr(self.module, "weight", None)
-        rows = getattr(self.module, "num_embeddings", None)
-        width = getattr(self.module, "embedding_dim", None)
-        if rows is not None and width is not None:
-            return int(rows), int(width)
-        if not isinstance(weight, Tensor) or weight.ndim != 2:
-            raise ValueError(f"model.at={self.at}: not an embedding module: {self.module}")
-        return weight.shape[0], weight.shape[1]
+        return table_size(self.module, f"model.at={self.at}")[0]
 
     @contextmanager
     def perturbed(
@@ -221,3 +211,19 @@ class Pixels(Place):
                 f"model.low={self.low:g}, model.high={self.high:g}: a batch has pixels from "
                 f"{low:g} to {high:g}; set the range of what the network is given"
             )
+
+
+def table_size(module: nn.Module, key: str) -> tuple[int, int]:
+    """Rows and width of an embedding table.
+
+    Raises:
+        ValueError: it is none; the line begins with the key.
+    """
+    weight = getattr(module, "weight", None)
+    rows = getattr(module, "num_embeddings", None)
+    width = getattr(module, "embedding_dim", None)
+    if rows is not None and width is not None:
+        return int(rows), int(width)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise ValueError(f"{key}: not an embedding module: {module}")
+    return weight.shape[0], weight.shape[1]

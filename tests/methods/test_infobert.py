@@ -39,6 +39,7 @@ from lit_adv.flood.none import NoFlood
 from lit_adv.methods.infobert import Critic
 from lit_adv.methods.infobert import InfoBERT as Method_
 from lit_adv.tasks.classification import Classification
+from lit_adv.tasks.place import Words
 from lit_adv.tasks.task import Batch
 
 ALPHA, BETA, LOW, HIGH = 0.7, 0.3, 0.3, 0.8
@@ -123,7 +124,7 @@ def test_perturbations_and_gradients_are_those_of_the_objective(flood: Flood, sp
     """FreeLB plus both terms in every pass; only FreeLB's losses are flooded."""
     network, (batch,), critics = bert(), batches(), OfTheCritic()
     task = Floodable(network)
-    task.place.special_tokens = special
+    task.place = Words(network, special_tokens=special)
     run = fit(InfoBERT(task, sgd(lr=0.0, flood=flood)), [batch], callbacks=[critics])
     module = run.module
     assert isinstance(module, Method_) and isinstance(module, Pairs)

@@ -74,8 +74,9 @@ def config(dropout: float, **options: Any) -> BertConfig:
 def gpt2(dropout: float) -> GPT2LMHeadModel:
     """A small decoder, whose head shares the table of its words."""
     torch.manual_seed(1)
-    sizes = {"vocab_size": WORDS, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
-    drops = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    sizes: dict[str, Any] = {"vocab_size": WORDS, "n_positions": 32, "n_embd": 16}
+    sizes |= {"n_layer": 2, "n_head": 2}
+    drops: dict[str, Any] = {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
     network = GPT2LMHeadModel(
         GPT2Config(**sizes, **drops, initializer_range=0.3, bos_token_id=1, eos_token_id=2)
     )
@@ -85,20 +86,19 @@ def gpt2(dropout: float) -> GPT2LMHeadModel:
 def vit(dropout: float) -> ViTForImageClassification:
     """A small vision transformer of four patches."""
     torch.manual_seed(1)
-    return ViTForImageClassification(
-        ViTConfig(
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=16,
-            hidden_dropout_prob=dropout,
-            image_size=4,
-            patch_size=2,
-            num_channels=1,
-            num_labels=3,
-            initializer_range=0.3,
-        )
-    ).double()
+    sizes = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        hidden_dropout_prob=dropout,
+        image_size=4,
+        patch_size=2,
+        num_channels=1,
+        initializer_range=0.3,
+    )
+    sizes.num_labels = 3
+    return ViTForImageClassification(sizes).double()
 
 
 def dropping(network: nn.Module, dropout: float) -> nn.Module:
