@@ -14,30 +14,31 @@ class Convolutional(nn.Module):
     """3 x 3 convolutions with `relu`, of which each after the first halves the image; a head.
 
     Args:
-        channels: of the images.
+        shape: of the images: channels, height, width.
         classes: logits.
         width: channels of the first layer; each further one has twice as many.
         layers: their number.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 32, layers: int = 2) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, width: int = 32, layers: int = 2
+    ) -> None:
         super().__init__()
-        widths = [channels] + [width * 2**layer for layer in range(layers)]
-        self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=1 if before == channels else 2, padding=1),
-                nn.ReLU(),
-            )
-            for before, after in zip(widths, widths[1:], strict=False)
-        )
-        self.head = nn.Linear(widths[-1], classes)
+        channels, *sides = shape
+        self.layers = nn.ModuleList()
+        for layer in range(layers):
+            wider, stride = width * 2**layer, 2 if layer else 1
+            convolution = nn.Conv2d(channels, wider, 3, stride=stride, padding=1)
+            self.layers.append(nn.Sequential(convolution, nn.ReLU()))
+            channels, sides = wider, [-(-side // stride) for side in sides]
+        self.head = nn.Linear(channels * sides[0] * sides[1], classes)
 
     def forward(self, pixel_values: Tensor) -> ImageClassifierOutput:
         """[batch, C, H, W] -> logits, [batch, classes]."""
         hidden = pixel_values
         for layer in self.layers:
             hidden = layer(hidden)
-        return ImageClassifierOutput(logits=self.head(hidden.mean((2, 3))))  # pyright: ignore
+        return ImageClassifierOutput(logits=self.head(hidden.flatten(1)))  # pyright: ignore
 
 
 def build(
@@ -53,7 +54,7 @@ def build(
     """A convolutional network with random weights.
 
     Args:
-        splits: images; whose channels and classes the network has.
+        splits: images; whose size and classes the network has.
         width: channels of the first layer.
         layers: their number.
         low: smallest valid value of a pixel.
@@ -65,6 +66,6 @@ def build(
         ValueError: the data are texts.
     """
     images = of_images(splits, "convolutional")
-    network = Convolutional(images.shape[0], len(images.label_names), width, layers)
+    network = Convolutional(images.shape, len(images.label_names), width, layers)
     initialise(network, init)
     return ImageModel(network=network, low=low, high=high, head_init=head_init)

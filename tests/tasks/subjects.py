@@ -118,7 +118,7 @@ def mlp(dropout: float) -> nn.Module:
 def convolutional(dropout: float) -> nn.Module:
     """Over 4 x 4 pixels."""
     torch.manual_seed(1)
-    return dropping(Convolutional(1, 3, width=4), dropout)
+    return dropping(Convolutional((1, 4, 4), 3, width=4), dropout)
 
 
 def texts(stream: torch.Generator, *shape: int) -> Tensors:
