@@ -14,6 +14,7 @@ from lit_adv import better, checkpoint, results, soup
 from lit_adv.checkpoint_io import write
 from lit_adv.data.batched import Batched
 from lit_adv.finetuner import FineTuner
+from lit_adv.models import configured
 from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
@@ -62,10 +63,15 @@ class Kitchen:
         loaded = [checkpoint.load(path) for path in paths]
         check_alike(paths, [each["hyper_parameters"] for each in loaded])
         cfg = DictConfig(loaded[0]["hyper_parameters"])
+        if "LoRA" in (cfg.get("peft") or {}).get("_target_", ""):
+            raise ValueError(
+                f"{paths[0]}: a run with peft=lora: the mean of factors is not that of the weights "
+                "they make; average whole networks"
+            )
         quieten()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         data: Batched[Any] = instantiate(cfg.data)
-        model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+        model = configured.build(cfg, data.splits)
         data.adapt(model)
         task = model.task(data.splits)
         cfg.monitor, cfg.optimized_metric = monitor or cfg.monitor or task.monitor, None

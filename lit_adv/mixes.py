@@ -4,6 +4,7 @@ import lightning as L
 from torch import nn
 
 from lit_adv import regions
+from lit_adv.adapters import has_adapters
 from lit_adv.descent import Descent
 from lit_adv.updates.alternate import Alternate
 from lit_adv.updates.backstitch import Backstitch
@@ -140,6 +141,7 @@ def check_sharded(method: type, descent: Descent, network: nn.Module, *, own_wei
     name, mask = method.__name__, descent.mask
     twice = getattr(method, "differentiates_twice", False)
     reasons = {
+        "the adapters of peft are not dealt out": has_adapters(network),
         f"{name} differentiates twice, which sharded weights do not allow": twice,
         f"{name} runs layers without the others": getattr(method, "cuts_network", False),
         "model.compile=true compiles layers with whole weights": regions.compiled(network),

@@ -13,8 +13,7 @@ from torchmetrics import MeanMetric
 
 from lit_adv.data.batched import Batched
 from lit_adv.head import SHRINKAGE, Head
-from lit_adv.models.image_model import ImageModel
-from lit_adv.models.model import Model
+from lit_adv.models import configured
 from lit_adv.quiet import quieten
 from lit_adv.standstill import evaluating
 from lit_adv.tasks.task import Task
@@ -33,7 +32,7 @@ def probe(cfg: DictConfig, shrinkage: float = SHRINKAGE) -> dict[str, dict[str, 
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     quieten()
     data: Batched[Any] = instantiate(cfg.data)
-    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+    model = configured.build(cfg, data.splits)
     data.adapt(model)
     if data.splits.label_names is None:
         raise ValueError("lit-adv probe: the labels are numbers; a head of classes needs classes")

@@ -33,6 +33,7 @@ from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
+from lit_adv.models import configured
 from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
@@ -61,7 +62,7 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     """The run itself, in each of its processes; notes the trainer that starts the others."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data: Batched[Any] = instantiate(cfg.data)
-    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+    model = configured.build(cfg, data.splits)
     data.adapt(model, order_seed=cfg.seed)
     task = model.task(data.splits)
     check_metrics(cfg, task)
@@ -151,7 +152,7 @@ def build(cfg: DictConfig, task: Task) -> FineTuner:
 
 def plain(cfg: DictConfig, data: Batched[Any]) -> tuple[FineTune, L.Trainer]:
     """The same model, optimizer and trainer for plain fine-tuning, in one process."""
-    model: Model | ImageModel = instantiate(cfg.model)(data.splits)
+    model = configured.build(cfg, data.splits)
     options = {key: cfg.trainer[key] for key in trainers.BY_HAND}
     schedule = instantiate(cfg.scheduler)
     descent = Descent(optimizer=instantiate(cfg.optimizer), schedule=schedule, **options)

@@ -26,8 +26,8 @@ SMALL = [
 
 def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> dict[str, Any]:
     """Run in this folder; returns results.json."""
-    run = [f"hydra.run.dir={folder}", f"data.cache={folder.parent}"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *overrides, *run])
+    monkeypatch.setattr(sys, "argv", ["train.py", *overrides, f"hydra.run.dir={folder}"])
+    monkeypatch.setenv("LIT_ADV_CACHE", str(folder.parent))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     main()
     return json.loads((folder / "results.json").read_text())

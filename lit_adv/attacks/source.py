@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import (
@@ -13,6 +14,7 @@ from transformers import (
 )
 
 from lit_adv import checkpoint
+from lit_adv.models import configured
 from lit_adv.models.loading import loading
 from lit_adv.models.model import Model
 
@@ -89,7 +91,11 @@ def _of_checkpoint(path: Path) -> Source:
     if "model" not in cfg or "data" not in cfg:
         raise ValueError(f"{path}: says nothing of its model and data; give its run's export/")
     data = instantiate(cfg.data)
-    model: Model = instantiate(cfg.model)(data.splits)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cfg.seed)  # adapters belong to the weights that the run began with
+        model = configured.build(cfg, data.splits)
+    if not isinstance(model, Model):
+        raise ValueError(f"{path}: a run on images; attacks exchange words")
     weights = {
         name.removeprefix(NETWORK): weight
         for name, weight in loaded["state_dict"].items()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.adapters import inner
 from lit_adv.functional.drop_token import drop
 from lit_adv.random_state import apart
 from lit_adv.ranges import at_least
@@ -45,7 +46,7 @@ class DropToken:
             raise ValueError(f"model.drop_token={share}: needs to lie in [0, 1)")
         if not share:
             return None
-        if "position_ids" not in inspect.signature(network.forward).parameters:
+        if "position_ids" not in inspect.signature(inner(network).forward).parameters:
             raise ValueError(
                 f"model.drop_token={share}: {type(network).__name__} cannot be told the places of "
                 "its words (position_ids); set it to 0"

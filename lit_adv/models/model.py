@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_adv import adapters
 from lit_adv.data.images import ImageSplits
 from lit_adv.data.splits import Label, Splits
 from lit_adv.tasks.classification import Classification, HeadInit
@@ -36,8 +37,16 @@ class Model:
     drop_token: float = 0.0
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Write the network and its tokenizer, for a pipeline."""
-        self.network.save_pretrained(folder, state_dict=weights)
+        """Write the network and its tokenizer, for a pipeline; adapters beside it, and merged.
+
+        A network with adapters is of no use afterwards.
+        """
+        network: Any = self.network
+        if adapters.has_adapters(network):
+            adapters.write(network, folder.parent / "adapter")
+            network = adapters.merged(network)
+            weights = network.state_dict()
+        network.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
     def task(self, splits: Splits) -> Task:
@@ -65,6 +74,20 @@ class Model:
             special_tokens=self.special_tokens,
             head_init=self.head_init,
         )
+
+
+def of_texts(splits: Any, model: str) -> Splits:
+    """The splits, which are texts.
+
+    Raises:
+        ValueError: they are images.
+    """
+    if not isinstance(splits, Splits):
+        raise ValueError(
+            f"model={model}: for texts, and the data are images; choose model=mlp, convolutional "
+            "or vit"
+        )
+    return splits
 
 
 def labels(splits: Splits | ImageSplits) -> dict[str, Any]:

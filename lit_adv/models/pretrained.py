@@ -9,7 +9,7 @@ from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.loading import loading
 from lit_adv.models.mlm_correction import correct
-from lit_adv.models.model import Model, labels
+from lit_adv.models.model import Model, labels, of_texts
 from lit_adv.tasks.classification import HeadInit
 
 
@@ -43,8 +43,10 @@ def build(
         mlm_correction: each word's vector becomes its mean under the masking of pretraining.
 
     Raises:
-        ValueError: the model or its tokenizer cannot be loaded, or was not trained by masking.
+        ValueError: the data are images, or the model or its tokenizer cannot be loaded, or was not
+            trained by masking.
     """
+    splits = of_texts(splits, "pretrained")
     source = packaged(package) or name
     with loading(f"model.name={name}: cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)

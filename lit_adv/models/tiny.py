@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 from lit_adv import regions
 from lit_adv.data.splits import Splits
 from lit_adv.models.initial import Init, initialise
-from lit_adv.models.model import Model, labels
+from lit_adv.models.model import Model, labels, of_texts
 from lit_adv.tasks.classification import HeadInit
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
@@ -50,7 +50,11 @@ def build(
         special_tokens: `perturb` or `keep` clean.
         head_init: of the last layer, `random` or `closed_form`; see Classification.
         drop_token: chance of each word to be left out of a training batch, in [0, 1).
+
+    Raises:
+        ValueError: the data are images.
     """
+    splits = of_texts(splits, "tiny")
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
     config = BertConfig(
         vocab_size=len(tokenizer),

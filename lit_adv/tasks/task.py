@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from lit_adv.adapters import inner
 from lit_adv.tasks.batch import Batch as Batch
 from lit_adv.tasks.place import Place, Words
 
@@ -36,7 +37,7 @@ class Task(nn.Module, ABC):
         super().__init__()
         # A pretrained network comes in evaluation mode, and Lightning leaves modes alone.
         self.network = network.train()
-        self._inputs = set(inspect.signature(network.forward).parameters) - {"labels"}
+        self._inputs = set(inspect.signature(inner(network).forward).parameters) - {"labels"}
         self.place = at if isinstance(at, Place) else Words(network, at, special_tokens)
 
     @property

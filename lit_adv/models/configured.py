@@ -1,0 +1,22 @@
+"""The model of a configuration: its network, with adapters if these are asked for."""
+
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from lit_adv.models.image_model import ImageModel
+from lit_adv.models.model import Model
+
+
+def build(cfg: DictConfig, splits: Any) -> Model | ImageModel:
+    """What `model` and `peft` describe, for these data.
+
+    Args:
+        cfg: of a training; those of earlier versions say nothing of peft.
+        splits: whose classes the head has.
+    """
+    model: Model | ImageModel = instantiate(cfg.model)(splits)
+    if cfg.get("peft") is not None:
+        instantiate(cfg.peft).adapt(model)
+    return model
