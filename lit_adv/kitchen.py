@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +69,7 @@ class Kitchen:
             )
         quieten()
         L.seed_everything(cfg.seed, workers=True, verbose=False)
-        data: Batched[Any] = instantiate(cfg.data)
+        data = configured.load(cfg)
         model = configured.build(cfg, data.splits)
         data.adapt(model)
         task = model.task(data.splits)

@@ -5,13 +5,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
 from lightning_utilities.core.apply_func import apply_to_collection
 from omegaconf import DictConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from lit_adv.data.batched import Batched
 from lit_adv.head import SHRINKAGE, Head
 from lit_adv.models import configured
 from lit_adv.quiet import quieten
@@ -31,7 +29,7 @@ def probe(cfg: DictConfig, shrinkage: float = SHRINKAGE) -> dict[str, dict[str, 
     """
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     quieten()
-    data: Batched[Any] = instantiate(cfg.data)
+    data = configured.load(cfg)
     model = configured.build(cfg, data.splits)
     data.adapt(model)
     if data.splits.label_names is None:

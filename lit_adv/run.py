@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> float | None:
 def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | None:
     """The run itself, in each of its processes; notes the trainer that starts the others."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    data: Batched[Any] = instantiate(cfg.data)
+    data = configured.load(cfg)
     model = configured.build(cfg, data.splits)
     data.adapt(model, order_seed=cfg.seed)
     task = model.task(data.splits)

@@ -18,6 +18,7 @@ from lit_adv.attacks.session import Session
 from lit_adv.attacks.settings import Settings
 from lit_adv.data.batched import Batched
 from lit_adv.data.datamodule import TextData
+from lit_adv.kinds.labels import Labels
 from lit_adv.quiet import quieten
 from lit_adv.ranges import whole
 
@@ -118,6 +119,11 @@ def check(attack: DictConfig, data: Batched[Any]) -> None:
     if not isinstance(data, TextData):
         names = ", ".join(attack.recipes)
         raise ValueError(f"attack={names}: exchanges words, and the data are images; attack=none")
+    if not isinstance(data.kind, Labels):
+        names = ", ".join(attack.recipes)
+        raise ValueError(
+            f"attack={names}: for task=auto, not for task={data.kind.name}; choose attack=none"
+        )
     recipes, _, wanted = options(attack)
     whole(1, "attack.processes", attack.processes)
     _device(attack.device)

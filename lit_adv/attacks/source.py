@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import (
     AutoModelForSequenceClassification,
@@ -90,7 +89,7 @@ def _of_checkpoint(path: Path) -> Source:
     cfg = DictConfig(loaded["hyper_parameters"])
     if "model" not in cfg or "data" not in cfg:
         raise ValueError(f"{path}: says nothing of its model and data; give its run's export/")
-    data = instantiate(cfg.data)
+    data = configured.load(cfg)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)  # adapters belong to the weights that the run began with
         model = configured.build(cfg, data.splits)

@@ -13,8 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Split
 from lit_adv.data.tokenised import COLUMNS, Tokenised
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; another number where they change."""
 
 
@@ -28,13 +30,19 @@ class Cache:
         tokenizer: of the texts.
         max_length: longest example, in tokens; the rest is cut off.
         folder: of the files; None = `$LIT_ADV_CACHE` or `~/.cache/lit_adv`.
+        kind: what the rows teach, which decides about their tokens.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: str | None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        folder: str | None,
+        kind: Kind | None = None,
     ) -> None:
         self._tokenizer, self._max_length = tokenizer, max_length
-        self._key = f"{FORMAT} {max_length} {_key(tokenizer)}"
+        self._kind = kind or Labels()
+        self._key = f"{FORMAT} {self._kind.name} {max_length} {_key(tokenizer)}"
         home = folder or os.environ.get("LIT_ADV_CACHE")
         self._folder = Path(home) if home else Path.home() / ".cache" / "lit_adv"
 
@@ -52,9 +60,11 @@ class Cache:
                 lock.unlink(missing_ok=True)  # whoever comes later finds the split itself
 
     def _written(self, split: Split, path: Path) -> Tokenised:
-        data = Tokenised.of(split, self._tokenizer, self._max_length)
+        data = self._kind.tokenised(split, self._tokenizer, self._max_length)
         part = path.with_suffix(f".{uuid4().hex}.part")  # process numbers repeat between machines
-        arrays: dict[str, Any] = {"starts": data.starts, "labels": data.labels, **data.columns}
+        arrays: dict[str, Any] = {"starts": data.starts, "texts": data.texts, **data.columns}
+        if data.labels is not None:
+            arrays["labels"] = data.labels
         try:
             with part.open("wb") as file:
                 np.savez(file, **arrays)
@@ -75,7 +85,8 @@ class Cache:
 def _read(path: Path) -> Tokenised:
     with np.load(path, allow_pickle=False) as saved:
         columns = {name: saved[name] for name in COLUMNS if name in saved}
-        return Tokenised(columns, saved["starts"], saved["labels"])
+        labels = saved.get("labels")
+        return Tokenised(columns, saved["starts"], labels, int(saved["texts"]))
 
 
 def _key(tokenizer: PreTrainedTokenizerBase) -> str:

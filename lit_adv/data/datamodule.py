@@ -14,6 +14,8 @@ from lit_adv.data.drop_token import DropToken
 from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Collate
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 from lit_adv.ranges import whole
 
 
@@ -38,6 +40,8 @@ class TextData(Batched[Splits]):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(1, "data.max_length", self.max_length)
+        self.kind: Kind = Labels()
+        """What the rows teach; to be said before they are loaded."""
         self.tokenizer: PreTrainedTokenizerBase | None = None
         """Of the texts, once they are tokenised."""
         self.drop_token: DropToken | None = None
@@ -48,8 +52,19 @@ class TextData(Batched[Splits]):
             raise ValueError(
                 "data: texts, and the model is one for images; choose model=tiny, or data=digits"
             )
+        if model.drop_token and not self.kind.drops_tokens:
+            raise ValueError(
+                f"model.drop_token={model.drop_token}: with task={self.kind.name} texts are learnt "
+                "whole; set it to 0"
+            )
         self.tokenise(model.tokenizer, order_seed)
         self.drop_token = DropToken.of(model.drop_token, model.network, model.tokenizer, order_seed)
+
+    @property
+    def splits(self) -> Splits:
+        splits = super().splits
+        splits.kind = self.kind
+        return splits
 
     def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
         """Tokenise all splits, or take them from the cache; order batches by this seed."""
@@ -58,7 +73,7 @@ class TextData(Batched[Splits]):
         splits = dict(self.splits.items())
         if self.unlabelled is not None:
             splits["unlabelled"] = self._read_unlabelled(Path(self.unlabelled))
-        cache = Cache(tokenizer, self.max_length, self.cache)
+        cache = Cache(tokenizer, self.max_length, self.cache, self.kind)
         self._sets = {name: cache.tokenised(split) for name, split in splits.items()}
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
@@ -89,6 +104,8 @@ class TextData(Batched[Splits]):
 
     def _read_unlabelled(self, file: Path) -> Split:
         key = "data.unlabelled"
+        if not isinstance(self.kind, Labels):
+            raise ValueError(f"{key}={file}: for task=auto, not for task={self.kind.name}")
         if not file.is_file():
             raise ValueError(f"{key}={file}: no such file")
         table = read(file, key)

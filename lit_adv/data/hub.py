@@ -69,4 +69,4 @@ class Hub(TextData):
             regression=self.regression,
             label_names=names,
         )
-        return columns.splits(tables, self.validation_size, self.seed)
+        return columns.splits(tables, self.validation_size, self.seed, self.kind)

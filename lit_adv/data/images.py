@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_adv.data.batched import Batched, RowSet
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 
 
 @dataclass(kw_only=True)
@@ -47,12 +49,13 @@ class ImageSplit(RowSet):
 
 @dataclass(kw_only=True)
 class ImageSplits:
-    """The three splits, and the names of the classes."""
+    """The three splits, the names of the classes, and what is asked of them (None = nothing)."""
 
     train: ImageSplit
     validation: ImageSplit
     test: ImageSplit
     label_names: list[str]
+    kind: Any = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,9 +77,24 @@ class ImageSplits:
 class Images(Batched[ImageSplits]):
     """Base of all image data: subclasses load the splits."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.kind: Kind = Labels()
+        """What the images teach; to be said before they are loaded."""
+
     @abstractmethod
     def load(self) -> ImageSplits:
         """Read or make the three splits."""
+
+    @property
+    def splits(self) -> ImageSplits:
+        if not isinstance(self.kind, Labels):
+            raise ValueError(
+                f"task={self.kind.name}: for texts, and the data are images; task=auto"
+            )
+        splits = super().splits
+        splits.kind = self.kind
+        return splits
 
     def adapt(self, model: Any, order_seed: int = 0) -> None:
         if model.tokenizer is not None:

@@ -62,7 +62,7 @@ class Local(TextData):
             regression=self.regression,
             label_names=self.label_names or self._meta_names(),
         )
-        return columns.splits(tables, self.validation_size, self.seed)
+        return columns.splits(tables, self.validation_size, self.seed, self.kind)
 
     def _files(self) -> dict[str, Path]:
         path = Path(self.path)

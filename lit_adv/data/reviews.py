@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
+from lit_adv.data.columns import Columns
 from lit_adv.data.datamodule import TextData
 from lit_adv.data.grammar import review
-from lit_adv.data.splits import Split, Splits
+from lit_adv.data.splits import Splits
 from lit_adv.ranges import whole
 
 
@@ -45,12 +47,12 @@ class Reviews(TextData):
 
         rows = list(distinct.items())
         cuts = (0, sizes[0], sizes[0] + sizes[1], sum(sizes))
-        train, validation, test = (
-            Split(texts=[text for text, _ in part], labels=[label for _, label in part])
-            for part in (rows[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
-        )
-        for row in random.sample(range(len(train)), round(self.label_noise * len(train))):
-            train.labels[row] = 1 - train.labels[row]
-        return Splits(
-            train=train, validation=validation, test=test, label_names=["blame", "praise"]
-        )
+        names = ("train", "validation", "test")
+        tables: dict[str, dict[str, list[Any]]] = {
+            name: {"text": [text for text, _ in rows[a:b]], "label": [y for _, y in rows[a:b]]}
+            for name, a, b in zip(names, cuts, cuts[1:], strict=False)
+        }
+        labels = tables["train"]["label"]
+        for row in random.sample(range(len(labels)), round(self.label_noise * len(labels))):
+            labels[row] = 1 - labels[row]
+        return Columns(label_names=["blame", "praise"]).splits(tables, 0.0, self.seed, self.kind)

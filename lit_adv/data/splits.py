@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,11 +11,17 @@ Label: TypeAlias = int | float
 
 @dataclass(kw_only=True)
 class Split:
-    """Texts (or pairs of texts) and their labels: class indices, or numbers for regression."""
+    """Rows of texts and their labels.
 
-    texts: list[str]
-    pairs: list[str] | None = None
-    labels: list[Label]
+    Args:
+        texts: of each row one, or the list that its kind says.
+        pairs: of each row a second one; None = there is none.
+        labels: of each row a class index, or a number; or the list that its kind says.
+    """
+
+    texts: list[Any]
+    pairs: list[Any] | None = None
+    labels: list[Any]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -39,12 +45,16 @@ class Split:
 
 @dataclass(kw_only=True)
 class Splits:
-    """The three splits, and the names of the classes (None = regression)."""
+    """The three splits, and the names of the classes (None = numbers, or there are none).
+
+    `kind` is what their rows teach; None = a label for each.
+    """
 
     train: Split
     validation: Split
     test: Split
     label_names: list[str] | None
+    kind: Any = None
 
     def items(self) -> list[tuple[str, Split]]:
         """The splits by name."""

@@ -63,7 +63,7 @@ def drop(
     shorter: dict[str, Tensor] = {}
     for name, value in {**batch, "position_ids": positions}.items():
         if value.shape == real.shape:
-            filling = {"input_ids": padding, "special_tokens_mask": 1}.get(name, 0)
+            filling = {"input_ids": padding, "special_tokens_mask": 1, "labels": -100}.get(name, 0)
             value = value.gather(1, index).where(stays, filling)
         shorter[name] = value
     return shorter

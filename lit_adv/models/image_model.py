@@ -8,8 +8,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lit_adv.data.images import ImageSplits
-from lit_adv.tasks.classification import Classification, HeadInit
+from lit_adv.kinds.labels import Labels
+from lit_adv.tasks.classification import HeadInit
 from lit_adv.tasks.place import Pixels
+from lit_adv.tasks.task import Task
 
 
 @dataclass(kw_only=True)
@@ -31,15 +33,10 @@ class ImageModel:
     tokenizer = None
     drop_token = 0.0
 
-    def task(self, splits: ImageSplits, **options: Any) -> Classification:
+    def task(self, splits: ImageSplits) -> Task:
         """Classification of images whose perturbations stay in the range."""
-        return Classification(
-            self.network,
-            num_labels=len(splits.label_names),
-            at=Pixels(self.low, self.high),
-            head_init=self.head_init,
-            **options,
-        )
+        place: dict[str, Any] = {"at": Pixels(self.low, self.high), "head_init": self.head_init}
+        return (splits.kind or Labels()).task(self.network, splits, **place)
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the network: as transformers do, or its weights in safetensors."""

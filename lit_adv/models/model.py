@@ -1,6 +1,5 @@
 """Model: a network and the tokenizer that feeds it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,24 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_adv import adapters
-from lit_adv.data.images import ImageSplits
-from lit_adv.data.splits import Label, Splits
-from lit_adv.tasks.classification import Classification, HeadInit
-from lit_adv.tasks.regression import Regression
+from lit_adv.data.splits import Splits
+from lit_adv.kinds.labels import Labels
+from lit_adv.tasks.classification import HeadInit
 from lit_adv.tasks.task import Task
 
 
 @dataclass(kw_only=True)
 class Model:
-    """A network for sequence classification (or regression), its tokenizer, its place to perturb.
+    """A network, its tokenizer, its place to perturb.
 
     Args:
-        network: with a head of as many outputs as there are classes, or one.
+        network: with the head that its task needs.
         tokenizer: from texts to the network's inputs.
         at: name of the module whose output is perturbed; None asks the network.
         special_tokens: `perturb` or `keep` clean.
         head_init: of a classifier's last layer; see Classification.
         drop_token: chance of each word to be left out of a training batch; see data.DropToken.
+        adapters: what peft calls a task of this kind.
     """
 
     network: PreTrainedModel
@@ -35,6 +34,7 @@ class Model:
     special_tokens: str = "perturb"
     head_init: HeadInit = "random"
     drop_token: float = 0.0
+    adapters: str = "SEQ_CLS"
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the network and its tokenizer, for a pipeline; adapters beside it, and merged.
@@ -50,30 +50,21 @@ class Model:
         self.tokenizer.save_pretrained(folder)
 
     def task(self, splits: Splits) -> Task:
-        """The task that these labels ask for.
+        """The task that these rows are for.
 
         Raises:
             ValueError: the head is to be that of classes, and there are none.
         """
-        if splits.label_names is None:
-            if self.head_init != "random":
+        kind = splits.kind or Labels()
+        place: dict[str, Any] = {"at": self.at, "special_tokens": self.special_tokens}
+        if self.head_init != "random":
+            if not isinstance(kind, Labels):
                 raise ValueError(
-                    f"model.head_init={self.head_init}: the labels are numbers, which have no "
-                    "classes; set model.head_init=random"
+                    f"model.head_init={self.head_init}: for task=auto, not for task={kind.name}; "
+                    "set model.head_init=random"
                 )
-            return Regression(
-                self.network,
-                variance=_variance(splits.train.labels),
-                at=self.at,
-                special_tokens=self.special_tokens,
-            )
-        return Classification(
-            self.network,
-            num_labels=len(splits.label_names),
-            at=self.at,
-            special_tokens=self.special_tokens,
-            head_init=self.head_init,
-        )
+            place["head_init"] = self.head_init
+        return kind.task(self.network, splits, **place)
 
 
 def of_texts(splits: Any, model: str) -> Splits:
@@ -88,19 +79,3 @@ def of_texts(splits: Any, model: str) -> Splits:
             "or vit"
         )
     return splits
-
-
-def labels(splits: Splits | ImageSplits) -> dict[str, Any]:
-    """What a network's configuration says of its outputs: how many, and their names."""
-    if splits.label_names is None:
-        return {"num_labels": 1}
-    return {
-        "num_labels": len(splits.label_names),
-        "id2label": dict(enumerate(splits.label_names)),
-        "label2id": {name: index for index, name in enumerate(splits.label_names)},
-    }
-
-
-def _variance(values: Sequence[Label]) -> float:
-    mean = sum(values) / len(values)
-    return sum((value - mean) ** 2 for value in values) / len(values)

@@ -72,7 +72,7 @@ class LoRA:
             lora_dropout=self.dropout,
             target_modules=named if named is None or isinstance(named, str) else list(named),
             use_rslora=self.rslora,
-            task_type="SEQ_CLS",
+            task_type=model.adapters,
         )
         try:
             with warnings.catch_warnings():  # of names that peft has not yet learnt

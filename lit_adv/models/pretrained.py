@@ -2,14 +2,18 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+import transformers
+from transformers import AutoTokenizer
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 from lit_adv.models.loading import loading
 from lit_adv.models.mlm_correction import correct
-from lit_adv.models.model import Model, labels, of_texts
+from lit_adv.models.model import Model, of_texts
 from lit_adv.tasks.classification import HeadInit
 
 
@@ -27,7 +31,7 @@ def build(
     drop_token: float = 0.0,
     mlm_correction: bool = False,
 ) -> Model:
-    """Whatever `AutoModelForSequenceClassification` loads, from safetensors only, with a new head.
+    """Whatever `AutoModelFor...` of the task loads, from safetensors only, with a new head.
 
     Args:
         splits: whose classes the head has.
@@ -47,16 +51,20 @@ def build(
             trained by masking.
     """
     splits = of_texts(splits, "pretrained")
+    kind: Kind = splits.kind or Labels()
+    architecture: Any = getattr(
+        transformers, f"AutoModelFor{kind.architecture}" if kind.architecture else "AutoModel"
+    )
     source = packaged(package) or name
     with loading(f"model.name={name}: cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        network = AutoModelForSequenceClassification.from_pretrained(
+        network = architecture.from_pretrained(
             source,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,
             dtype="float32",
-            **labels(splits),
+            **kind.sizes(splits),
         )
 
     if tokenizer.pad_token is None:  # decoders: padding is masked, so any token will do
@@ -73,6 +81,7 @@ def build(
         special_tokens=special_tokens,
         head_init=head_init,
         drop_token=drop_token,
+        adapters=kind.adapters,
     )
 
 

@@ -1,15 +1,34 @@
 """A small BERT from scratch, with a tokenizer trained on the training texts."""
 
+from typing import Any
+
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMultipleChoice,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertLMHeadModel,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 from lit_adv.models.initial import Init, initialise
-from lit_adv.models.model import Model, labels, of_texts
+from lit_adv.models.model import Model, of_texts
 from lit_adv.tasks.classification import HeadInit
 
+ARCHITECTURES: dict[str, Any] = {
+    "": BertModel,
+    "CausalLM": BertLMHeadModel,
+    "MultipleChoice": BertForMultipleChoice,
+    "SequenceClassification": BertForSequenceClassification,
+    "TokenClassification": BertForTokenClassification,
+}
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -55,6 +74,7 @@ def build(
         ValueError: the data are images.
     """
     splits = of_texts(splits, "tiny")
+    kind: Kind = splits.kind or Labels()
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -67,14 +87,16 @@ def build(
         max_position_embeddings=max_tokens,
         initializer_range=0.04,  # BERT's 0.02 is meant for eight times the width
         pad_token_id=SPECIAL.index("[PAD]"),
-        **labels(splits),
+        is_decoder=kind.architecture == "CausalLM",
+        **kind.sizes(splits),
     )
-    network = BertForSequenceClassification(config)
+    network = ARCHITECTURES[kind.architecture](config)
     initialise(network, init)
+    embeddings: Any = network.base_model.embeddings
     # Words and positions weigh the same, or the order of the words is learned late or never.
     for table in (
-        network.bert.embeddings.word_embeddings,
-        network.bert.embeddings.position_embeddings,
+        embeddings.word_embeddings,
+        embeddings.position_embeddings,
     ):
         table.weight.data.mul_(embedding_norm / (config.initializer_range * width**0.5))
     regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)
@@ -85,6 +107,7 @@ def build(
         special_tokens=special_tokens,
         head_init=head_init,
         drop_token=drop_token,
+        adapters=kind.adapters,
     )
 
 
@@ -104,7 +127,7 @@ def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrai
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*splits.train.texts, *(splits.train.pairs or [])], trainer)
+    tokenizer.train_from_iterator((splits.kind or Labels()).corpus(splits.train), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -5,9 +5,9 @@ from typing import Any
 from transformers import ViTConfig, ViTForImageClassification
 
 from lit_adv import regions
+from lit_adv.kinds.kind import class_sizes
 from lit_adv.models.image_model import ImageModel, of_images
 from lit_adv.models.initial import Init, initialise
-from lit_adv.models.model import labels
 from lit_adv.tasks.classification import HeadInit
 
 
@@ -62,7 +62,7 @@ def build(
         image_size=height,
         patch_size=patch,
         num_channels=channels,
-        **labels(images),
+        **class_sizes(images.label_names),
     )
     network = ViTForImageClassification(config)
     initialise(network, init)

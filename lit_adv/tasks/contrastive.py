@@ -1,12 +1,13 @@
 """Sentence embeddings by contrast: SimCSE (Gao et al., EMNLP 2021, arXiv:2104.08821), FlatNCE."""
 
 import math
+import warnings
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, MetricCollection, SpearmanCorrCoef
 
 from lit_adv.functional import contrast, divergence
 from lit_adv.functional.precision import at_least_float32
@@ -32,6 +33,8 @@ class Contrastive(Task):
         loss: `info_nce` or `flat_nce`.
         temperature: tau.
         pooling: `first` token (the paper's [CLS]) or `mean` of the real ones.
+        similarity: validation and test batches have two texts per example, and `labels` that say
+            how near they are: measured is the rank correlation with their cosine.
         at: see Task.
         special_tokens: see Task.
 
@@ -39,7 +42,6 @@ class Contrastive(Task):
         ValueError: an option lies outside its range.
     """
 
-    monitor = "val/retrieved"
     architecture = ""
     several_texts = True
 
@@ -50,6 +52,7 @@ class Contrastive(Task):
         loss: Literal["info_nce", "flat_nce"] = "info_nce",
         temperature: float = 0.05,
         pooling: Literal["first", "mean"] = "first",
+        similarity: bool = False,
         at: str | Place | None = None,
         special_tokens: str = "perturb",
     ) -> None:
@@ -59,6 +62,8 @@ class Contrastive(Task):
             raise ValueError(f"task.temperature={temperature}: needs to be above 0")
         self.nce = {"info_nce": contrast.info_nce, "flat_nce": contrast.flat_nce}[loss]
         self.temperature = temperature
+        self.similarity = similarity
+        self.monitor = "val/spearman" if similarity else "val/retrieved"
         self.pooling = one_of(("first", "mean"), "task.pooling", pooling)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -92,9 +97,16 @@ class Contrastive(Task):
         return self.divergence(p, q.detach(), batch)
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection({"retrieved": Retrieved()})
+        if not self.similarity:
+            return MetricCollection({"retrieved": Retrieved()})
+        with warnings.catch_warnings():  # that ranks need all predictions of a split in memory
+            warnings.filterwarnings("ignore", message="Metric `SpearmanCorrcoef`")
+            return MetricCollection({"spearman": SpearmanCorrCoef()})
 
     def scored(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.similarity:
+            one, other = logits.float().unbind(1)
+            return F.cosine_similarity(one, other), batch["labels"]
         scores = self.scores(logits)
         return scores, torch.arange(len(scores), device=scores.device)
 

@@ -1,0 +1,80 @@
+"""Any number of labels for a text or a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from lit_adv.data.splits import Split, Splits
+from lit_adv.data.tokenised import Tokenised
+from lit_adv.kinds.kind import Kind, class_sizes
+from lit_adv.tasks.multi_label import MultiLabel as Task
+
+if TYPE_CHECKING:
+    from lit_adv.data.columns import Columns, Table
+
+
+@dataclass(kw_only=True, frozen=True)
+class MultiLabel(Kind):
+    """The label of a row is a list, of names or of indices, which may be empty.
+
+    Args:
+        positive_weights: of each label, factor of its loss where it is given; None = 1.
+        label_smoothing: targets are half of this and one minus it.
+    """
+
+    positive_weights: list[float] | None = None
+    label_smoothing: float = 0.0
+
+    name = "multi_label"
+    architecture = "SequenceClassification"
+    adapters = "SEQ_CLS"
+    drops_tokens = True
+
+    def needs(self, columns: Columns) -> dict[str, str]:
+        pair = {} if columns.text_pair is None else {"data.text_pair": columns.text_pair}
+        return {"data.text": columns.text, **pair, "data.label": columns.label}
+
+    def names(self, columns: Columns, train: Table) -> list[str]:
+        rows = [row for row in train[columns.label] if _is_list(row)]
+        return columns.names_in([value for row in rows for value in row])
+
+    def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
+        assert names is not None
+        labels = []
+        for row, values in enumerate(table[columns.label], start=1):
+            if not _is_list(values):
+                raise ValueError(
+                    f"data.label={columns.label}: row {row} of the {name} split has {values!r}, "
+                    "which is no list of labels; choose task=auto for one label per row"
+                )
+            given = {columns.label_of(value, names, row, name) for value in values}
+            labels.append([int(index in given) for index in range(len(names))])
+        return Split(texts=columns.texts(table), pairs=columns.pairs(table), labels=labels)
+
+    def tokenised(
+        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Tokenised:
+        return Tokenised.of(split, tokenizer, max_length)
+
+    def sizes(self, splits: Splits) -> dict[str, Any]:
+        assert splits.label_names is not None
+        return {**class_sizes(splits.label_names), "problem_type": "multi_label_classification"}
+
+    def task(self, network: nn.Module, splits: Splits, **place: Any) -> Task:
+        assert splits.label_names is not None
+        return Task(
+            network,
+            num_labels=len(splits.label_names),
+            positive_weights=self.positive_weights,
+            label_smoothing=self.label_smoothing,
+            **place,
+        )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

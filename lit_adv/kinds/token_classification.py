@@ -1,0 +1,105 @@
+"""A label for every word of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from lit_adv.data.splits import Split, Splits
+from lit_adv.data.tokenised import Tokenised
+from lit_adv.kinds.kind import Kind, class_sizes
+from lit_adv.kinds.labels import weights_of
+from lit_adv.tasks.cross_entropy import IGNORED
+from lit_adv.tasks.token_classification import TokenClassification as Task
+
+if TYPE_CHECKING:
+    from lit_adv.data.columns import Columns, Table
+
+
+@dataclass(kw_only=True, frozen=True)
+class TokenClassification(Kind):
+    """Rows are lists of words and of their tags; a word's first piece has its tag.
+
+    Args:
+        words: name of the column of words.
+        tags: name of the column of tags.
+        class_weights: of the classes in the order of their names; `balanced` = each class counts
+            the same in all; None = each word of an example does.
+        label_smoothing: share of the target that all classes have alike.
+    """
+
+    words: str = "tokens"
+    tags: str = "tags"
+    class_weights: Literal["balanced"] | list[float] | None = None
+    label_smoothing: float = 0.0
+
+    name = "token_classification"
+    architecture = "TokenClassification"
+    adapters = "TOKEN_CLS"
+    drops_tokens = True
+
+    @property
+    def _key(self) -> str:
+        return f"task.tags={self.tags}"
+
+    def needs(self, columns: Columns) -> dict[str, str]:
+        return {"task.words": self.words, "task.tags": self.tags}
+
+    def names(self, columns: Columns, train: Table) -> list[str]:
+        return columns.names_in([tag for row in train[self.tags] for tag in row], self._key)
+
+    def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
+        texts, labels = [], []
+        for row, (words, tags) in enumerate(
+            zip(table[self.words], table[self.tags], strict=True), start=1
+        ):
+            if isinstance(words, str) or len(words) != len(tags):
+                raise ValueError(
+                    f"task.words={self.words}: row {row} of the {name} split has not as many words "
+                    "as tags; each needs a list, of one length"
+                )
+            texts.append([str(word) for word in words])
+            labels.append([columns.label_of(tag, names, row, name, self._key) for tag in tags])
+        return Split(texts=texts, labels=labels)
+
+    def tokenised(
+        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Tokenised:
+        encoded = tokenizer(
+            split.texts,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+        )
+        labels = []
+        for row, tags in enumerate(split.labels):
+            words = [None, *encoded.word_ids(row)]
+            first = zip(words[1:], words, strict=False)
+            labels.append([IGNORED if w is None or w == before else tags[w] for w, before in first])
+        return Tokenised.joined({**encoded, "token_labels": labels}, None)
+
+    def corpus(self, split: Split) -> Iterator[str]:
+        for words in split.texts:
+            yield " ".join(words)
+
+    def sizes(self, splits: Splits) -> dict[str, Any]:
+        assert splits.label_names is not None
+        return class_sizes(splits.label_names)
+
+    def task(self, network: nn.Module, splits: Splits, **place: Any) -> Task:
+        assert splits.label_names is not None
+        tags: Any = np.concatenate([np.asarray(row, dtype=int) for row in splits.train.labels])
+        return Task(
+            network,
+            label_names=splits.label_names,
+            class_weights=weights_of(self.class_weights, tags, len(splits.label_names)),
+            label_smoothing=self.label_smoothing,
+            **place,
+        )
