@@ -21,7 +21,7 @@ from lit_adv.tasks.task import Task
 
 FILE = "held_out_losses.pt"
 
-DECISIVE = ("seed", "model", "data", "optimizer", "scheduler", "trainer")
+DECISIVE = ("seed", "task", "model", "peft", "data", "optimizer", "scheduler", "trainer")
 """What the auxiliary models depend on, beside the examples and the number of folds."""
 
 

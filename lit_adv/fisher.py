@@ -8,7 +8,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lit_adv import processes
+from lit_adv.functional.drop_token import COLUMNS
 from lit_adv.standstill import evaluating
+from lit_adv.tasks.per_token import PerToken
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -40,13 +42,18 @@ def diagonal(
     rank, count = processes.rank(), processes.count()
     part = None if examples is None else -(-(examples - rank) // count)
     some = tqdm(
-        islice(_one_by_one(batches), part),
+        islice(_one_by_one(batches, isinstance(task, PerToken)), part),
         "Fisher information",
         part,
         leave=False,
         disable=True if rank else None,
     )
     seen = next(iter(scores.values())).new_zeros(())
+    if not task.separable:
+        raise ValueError(
+            f"mask=child_d: an example of {type(task).__name__} has no loss of its own to score "
+            "weights by; choose mask=child_f"
+        )
     with evaluating(task):
         for example in some:
             loss = task.losses(task(example), example).sum()
@@ -59,15 +66,14 @@ def diagonal(
     return {name: processes.add_up(score) / seen.clamp(min=1) for name, score in scores.items()}
 
 
-def _one_by_one(batches: Iterable[Batch]) -> Iterable[Batch]:
+def _one_by_one(batches: Iterable[Batch], labels_tokens: bool) -> Iterable[Batch]:
     for batch in batches:
         tensors = {name: v for name, v in batch.items() if isinstance(v, Tensor)}
         mask = tensors.get("attention_mask")  # images have none
         real = None if mask is None or mask.ndim != 2 else mask.bool()
-        for row in range(len(tensors["labels"])):
-            yield {name: _row(value, real, row) for name, value in tensors.items()}
-
-
-def _row(value: Tensor, real: Tensor | None, row: int) -> Tensor:
-    one = value[row : row + 1]
-    return one if real is None or value.shape[:2] != real.shape else one[:, real[row]]
+        cut = (*COLUMNS, "labels") if labels_tokens else COLUMNS
+        for row in range(len(next(iter(tensors.values())))):
+            one = {name: value[row : row + 1] for name, value in tensors.items()}
+            if real is not None:
+                one |= {name: one[name][:, real[row]] for name in cut if name in one}
+            yield one

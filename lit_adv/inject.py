@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lit_adv import regions
+from lit_adv.adapters import inner
 
 
 def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
@@ -27,7 +28,7 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
             hook there would not be run.
     """
     if at is not None:
-        modules = dict(network.named_modules())
+        modules = {**dict(inner(network).named_modules()), **dict(network.named_modules())}
         if at not in modules:
             raise ValueError(f"model.at={at}: no such module; {_candidates(network)}")
         regions.check(network, modules[at], f"model.at={at}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
 from lit_adv import regions
+from lit_adv.adapters import inner
 
 
 def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
@@ -16,7 +17,7 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
     Raises:
         ValueError: no such module, no stack of layers, or a hook there would not be run.
     """
-    modules = dict(network.named_modules())
+    modules = {**dict(inner(network).named_modules()), **dict(network.named_modules())}
     if name is not None:
         if name not in modules:
             near = ", ".join(list(modules)[1:12])

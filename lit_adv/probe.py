@@ -79,7 +79,7 @@ def _measured(task: Task, batches: Iterator[Any]) -> dict[str, float]:
         for batch in batches:
             logits = task(batch)
             mean.update(task.losses(logits, batch).cpu())
-            metrics.update(logits.float().cpu(), batch["labels"].cpu())
+            metrics.update(*(part.cpu() for part in task.scored(logits, batch)))
     values = {"loss": mean.compute(), **metrics.compute()}
     return {name: float(value) for name, value in values.items()}
 

@@ -29,7 +29,7 @@ def title(results: dict[str, Any]) -> str:
     >>> title({"method": "smart", "flood": "none", "proximal": "mbpp", "model": "m", "data": "d"})
     'smart + mbpp: m on d'
     """
-    groups = ("method", "flood", "proximal", "update", "mask")
+    groups = ("method", "flood", "proximal", "update", "mask", "peft")
     parts = [results.get(group, "none") for group in groups]
     chosen = " + ".join(part for part in parts if part not in ("none", "plain"))
     return f"{chosen}: {results['model']} on {results['data']}"

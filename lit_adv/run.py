@@ -162,7 +162,7 @@ def plain(cfg: DictConfig, data: Batched[Any]) -> tuple[FineTune, L.Trainer]:
 def describe(cfg: DictConfig) -> dict[str, Any]:
     """What was run: the choice in every group, the seed, the versions."""
     choices = HydraConfig.get().runtime.choices
-    groups = ("method", "flood", "proximal", "update", "mask", "model", "data")
+    groups = ("method", "flood", "proximal", "update", "mask", "task", "model", "peft", "data")
     named = {group: choices.get(group) for group in groups}
     return {**named, "seed": cfg.seed, "versions": results.versions()}
 

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from lit_adv.functional import ball
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.standstill import evaluating, frozen
+from lit_adv.tasks.classification import Classification
 from lit_adv.tasks.task import Batch, Task
 
 
@@ -22,7 +23,7 @@ class EmbeddingPGD:
     cheap measure for validation, which says nothing of what people would read.
 
     Args:
-        radius: epsilon, per example, in units of the word embeddings.
+        radius: epsilon, per example, in units of the word embeddings (or pixels).
         step_size: alpha, length of one step.
         steps: K; K + 1 forward and K backward passes, weights frozen.
         norm: `l2`, `linf` or `soft-inf` (see functional.ball).
@@ -62,7 +63,14 @@ class EmbeddingPGD:
             batch: with labels.
             temperature: T; the ascent is of the loss of softmax(logits / T).
             generator: of random starts.
+
+        Raises:
+            ValueError: the task is no classification.
         """
+        if not isinstance(task, Classification):
+            raise ValueError(
+                f"attack=embedding_pgd: {type(task).__name__} has not one class per example"
+            )
         with evaluating(task), frozen(task), torch.inference_mode(False), torch.enable_grad():
             # Lightning validates in inference mode, whose tensors cannot be kept for a gradient.
             batch = {name: column.clone() for name, column in batch.items()}

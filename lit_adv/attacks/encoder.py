@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from lit_adv.adapters import inner
 from lit_adv.attacks.encoded import Encoded, Reader
 from lit_adv.models.loading import loading
 from lit_adv.models.pretrained import packaged
@@ -60,8 +61,9 @@ def of_victim(reader: Reader) -> Encoder:
     Raises:
         ValueError: the network has no body with hidden states.
     """
-    body = getattr(reader.network, "base_model", reader.network)
-    if body is reader.network or not isinstance(body, nn.Module):
+    whole = inner(reader.network)
+    body = getattr(whole, "base_model", whole)
+    if body is whole or not isinstance(body, nn.Module):
         raise ValueError("attack.resources.encoder=null: the victim has no body; name an encoder")
     return Encoder(
         Reader(

@@ -16,6 +16,7 @@ from lit_adv.functional import inequality
 from lit_adv.functional.inequality import Terms
 from lit_adv.random_state import RandomState
 from lit_adv.ranges import at_least, one_of, whole
+from lit_adv.tasks.place import Pixels
 from lit_adv.tasks.task import Task
 
 Losses: TypeAlias = Callable[[L.LightningModule, Any], Tensor]
@@ -202,7 +203,7 @@ class PenaltyInequality(L.Callback):
         """The module whose first output is x; None = x is what the first module is called with."""
         if self.inputs is None:
             task = _task(module)
-            return None if task is None else task.embeddings
+            return None if task is None or isinstance(task.place, Pixels) else task.embeddings
         modules = dict(_network(module).named_modules())
         if self.inputs not in modules:
             some = ", ".join(list(modules)[1:12])

@@ -58,7 +58,13 @@ class TextData(Batched[Splits]):
                 "whole; set it to 0"
             )
         self.tokenise(model.tokenizer, order_seed)
-        self.drop_token = DropToken.of(model.drop_token, model.network, model.tokenizer, order_seed)
+        self.drop_token = DropToken.of(
+            model.drop_token,
+            model.network,
+            model.tokenizer,
+            order_seed,
+            labels_tokens=self.kind.labels_tokens,
+        )
 
     @property
     def splits(self) -> Splits:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from lit_adv.adapters import inner
-from lit_adv.functional.drop_token import drop
+from lit_adv.functional.drop_token import COLUMNS, drop
 from lit_adv.random_state import apart
 from lit_adv.ranges import at_least
 
@@ -26,16 +26,24 @@ class DropToken:
         padding: id of the padding.
         offset: place of a text's first word, as the network counts.
         seed: of the draws.
+        labels_tokens: the batch's labels are those of its tokens.
     """
 
     share: float
     padding: int
     offset: int
     seed: int
+    labels_tokens: bool = False
 
     @classmethod
     def of(
-        cls, share: float, network: nn.Module, tokenizer: PreTrainedTokenizerBase, seed: int
+        cls,
+        share: float,
+        network: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        seed: int,
+        *,
+        labels_tokens: bool = False,
     ) -> "DropToken | None":
         """For this network; None where nothing is left out.
 
@@ -52,7 +60,7 @@ class DropToken:
                 "its words (position_ids); set it to 0"
             )
         padding: Any = tokenizer.pad_token_id
-        return cls(share, padding or 0, _offset(network), seed)
+        return cls(share, padding or 0, _offset(network), seed, labels_tokens)
 
     def __call__(
         self, batch: Mapping[str, Tensor], epoch: int, number: int, rank: int
@@ -68,7 +76,8 @@ class DropToken:
         stream = torch.Generator().manual_seed(apart(apart(apart(self.seed, epoch), number), rank))
         places = torch.arange(batch["input_ids"].shape[1]) + self.offset
         told = {**batch, "position_ids": places.expand_as(batch["input_ids"])}
-        return drop(told, self.share, padding=self.padding, generator=stream)
+        columns = (*COLUMNS, "labels") if self.labels_tokens else COLUMNS
+        return drop(told, self.share, columns=columns, padding=self.padding, generator=stream)
 
 
 def _offset(network: nn.Module) -> int:

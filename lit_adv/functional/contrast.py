@@ -30,12 +30,11 @@ def flat_nce(
     `xi / (1 + xi)` of it, and is rounded away where the margin is wide. Kept in the sum by a factor
     of zero in place of minus infinity, the positive would turn this into InfoNCE (public codes do).
 
-    Raises:
-        ValueError: there are no negatives.
+    Without any negative there is nothing to learn, as for InfoNCE: the loss is zero.
     """
     scores = at_least_float32(scores)
     if scores.shape[1] < 2:
-        raise ValueError("FlatNCE: a batch of one example has no negatives; give larger batches")
+        return 0 * scores.sum(1)
     places = torch.arange(scores.shape[1], device=scores.device)
     mine = places == positive.unsqueeze(1)
     negatives = scores.masked_fill(mine, -torch.inf).logsumexp(1)

@@ -2,7 +2,7 @@
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, logsigmoid
+from torch.nn.functional import logsigmoid, normalize
 
 from lit_adv.functional.precision import at_least_float32
 
@@ -54,8 +54,12 @@ def symmetric_bernoulli_kl(
 def cosine(
     p: Float[Tensor, "batch width"], q: Float[Tensor, "batch width"]
 ) -> Float[Tensor, " batch"]:
-    """`1 - cos(p, q)`, for vectors of which the direction is what counts."""
-    return 1 - cosine_similarity(at_least_float32(p), at_least_float32(q), dim=-1)
+    """`1 - cos(p, q)`, for vectors of which the direction is what counts.
+
+    As `||u - v||^2 / 2` of the unit vectors, which is not rounded away between near ones.
+    """
+    apart = normalize(at_least_float32(p), dim=-1) - normalize(at_least_float32(q), dim=-1)
+    return apart.square().sum(-1) / 2
 
 
 def squared(p: Float[Tensor, " batch"], q: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

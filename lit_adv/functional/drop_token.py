@@ -1,10 +1,15 @@
 """DropToken: random words are left out, the others keep their places (kexue.fm/archives/8770)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+COLUMNS = (
+    *("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask", "position_ids"),
+)
+"""What has a number for each token, whatever the task."""
 
 
 def kept(
@@ -38,6 +43,7 @@ def drop(
     share: float,
     *,
     padding: int = 0,
+    columns: Collection[str] = COLUMNS,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """A shorter batch of the same texts, with `position_ids` of the places before.
@@ -46,9 +52,9 @@ def drop(
     the new batch has to be known there.
 
     Args:
-        batch: `input_ids`, `attention_mask`, `special_tokens_mask`, and whatever else; tensors of
-            their shape are shortened alike.
+        batch: `input_ids`, `attention_mask`, `special_tokens_mask`, and whatever else.
         share: chance of each word to be left out; 0 = the batch as it is.
+        columns: what has a number for each token, and is shortened.
         padding: id behind the end of the shorter texts.
         generator: of the draws.
     """
@@ -62,7 +68,7 @@ def drop(
         positions = torch.arange(real.shape[1], device=real.device).expand(real.shape)
     shorter: dict[str, Tensor] = {}
     for name, value in {**batch, "position_ids": positions}.items():
-        if value.shape == real.shape:
+        if name in columns:
             filling = {"input_ids": padding, "special_tokens_mask": 1, "labels": -100}.get(name, 0)
             value = value.gather(1, index).where(stays, filling)
         shorter[name] = value

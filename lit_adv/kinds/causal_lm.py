@@ -35,6 +35,7 @@ class CausalLM(Kind):
     name = "causal_lm"
     architecture = "CausalLM"
     adapters = "CAUSAL_LM"
+    new_head = False
 
     def needs(self, columns: Columns) -> dict[str, str]:
         prompt = {} if self.prompt is None else {"task.prompt": self.prompt}

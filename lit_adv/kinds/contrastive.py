@@ -46,6 +46,7 @@ class Contrastive(Kind):
     name = "contrastive"
     architecture = ""
     adapters = "FEATURE_EXTRACTION"
+    new_head = False
 
     def needs(self, columns: Columns) -> dict[str, str]:
         named = {"task.positive": self.positive, "task.negative": self.negative}

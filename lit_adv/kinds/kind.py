@@ -31,6 +31,12 @@ class Kind(ABC):
     adapters: ClassVar[str]
     """What peft calls it."""
 
+    new_head: ClassVar[bool] = True
+    """Whether the network gets a head for it that was not pretrained."""
+
+    labels_tokens: ClassVar[bool] = False
+    """Whether each token has a label."""
+
     drops_tokens: ClassVar[bool] = False
     """Whether words may be left out of training texts."""
 

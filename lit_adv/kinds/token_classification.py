@@ -41,6 +41,7 @@ class TokenClassification(Kind):
     name = "token_classification"
     architecture = "TokenClassification"
     adapters = "TOKEN_CLS"
+    labels_tokens = True
     drops_tokens = True
 
     @property

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from lit_adv import layers
+from lit_adv.adapters import inner
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
@@ -84,7 +85,7 @@ class InfoBERT(FineTuner):
                 f"method=infobert: {type(task).__name__} has several texts per example, and the "
                 "words of one belong to its own sentence; choose another method"
             )
-        base = getattr(task.network, "base_model", None)
+        base = getattr(inner(task.network), "base_model", None)
         config = getattr(task.network, "config", None)
         width = getattr(config, "hidden_size", None)
         if not isinstance(base, nn.Module) or width is None:

@@ -7,6 +7,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from lit_adv.models.image_model import ImageModel, of_images
 from lit_adv.models.initial import Init, initialise
+from lit_adv.ranges import whole
 from lit_adv.tasks.classification import HeadInit
 
 
@@ -46,8 +47,8 @@ def build(
     *,
     width: int = 32,
     layers: int = 2,
-    low: float = 0.0,
-    high: float = 1.0,
+    low: float | list[float] = 0.0,
+    high: float | list[float] = 1.0,
     init: Init = "own",
     head_init: HeadInit = "random",
 ) -> ImageModel:
@@ -57,14 +58,16 @@ def build(
         splits: images; whose size and classes the network has.
         width: channels of the first layer.
         layers: their number.
-        low: smallest valid value of a pixel.
+        low: smallest valid value of a pixel, one number or one per channel.
         high: largest.
         init: rule of the weights; see `initial`.
         head_init: of the last layer, `random` or `closed_form`; see Classification.
 
     Raises:
-        ValueError: the data are texts.
+        ValueError: the data are texts, or a size is below 1.
     """
+    whole(1, "model.width", width)
+    whole(1, "model.layers", layers)
     images = of_images(splits, "convolutional")
     network = Convolutional(images.shape, len(images.label_names), width, layers)
     initialise(network, init)

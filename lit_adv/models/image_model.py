@@ -20,14 +20,14 @@ class ImageModel:
 
     Args:
         network: from `pixel_values`, [batch, C, H, W], to an answer with `logits`.
-        low: smallest valid value of a pixel.
+        low: smallest valid value of a pixel, one number or one per channel.
         high: largest.
         head_init: of the last layer; see Classification.
     """
 
     network: nn.Module
-    low: float = 0.0
-    high: float = 1.0
+    low: float | list[float] = 0.0
+    high: float | list[float] = 1.0
     head_init: HeadInit = "random"
 
     tokenizer = None

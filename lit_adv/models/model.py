@@ -26,6 +26,7 @@ class Model:
         head_init: of a classifier's last layer; see Classification.
         drop_token: chance of each word to be left out of a training batch; see data.DropToken.
         adapters: what peft calls a task of this kind.
+        new_head: whether what stands beside the network's body is new, and trains with adapters.
     """
 
     network: PreTrainedModel
@@ -35,6 +36,7 @@ class Model:
     head_init: HeadInit = "random"
     drop_token: float = 0.0
     adapters: str = "SEQ_CLS"
+    new_head: bool = True
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the network and its tokenizer, for a pipeline; adapters beside it, and merged.

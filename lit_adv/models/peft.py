@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from torch import nn
+
 from lit_adv.adapters import hold_only_what_trains
 from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
@@ -57,20 +59,23 @@ class LoRA:
 
         Raises:
             ModuleNotFoundError: peft is not installed.
-            ValueError: no module has such a name, or the network is none of transformers.
+            ValueError: no module has such a name, or the model is one for images.
         """
         if find_spec("peft") is None:
             raise ModuleNotFoundError("peft=lora: peft is not installed; pip install peft")
         if not isinstance(model, Model):
-            raise ValueError("peft=lora: for networks of transformers; choose peft=none")
+            raise ValueError("peft=lora: for texts; choose peft=none")
         from peft import LoraConfig, get_peft_model  # here: seconds that other trainings need not
 
         named = self.target_modules
+        if isinstance(named, str) and named != "all-linear":
+            named = [named]  # peft would take it for a pattern
         config = LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
             lora_dropout=self.dropout,
             target_modules=named if named is None or isinstance(named, str) else list(named),
+            modules_to_save=heads(model.network) if model.new_head else None,
             use_rslora=self.rslora,
             task_type=model.adapters,
         )
@@ -82,6 +87,13 @@ class LoRA:
             raise ValueError(f"peft.target_modules={named}: {_first_line(error)}") from error
         hold_only_what_trains(network)
         model.network = network
+
+
+def heads(network: nn.Module) -> list[str]:
+    """The parts of a network beside its body, which are new: all of them train."""
+    body = getattr(network, "base_model_prefix", "")
+    parts = network.named_children()
+    return [name for name, part in parts if name != body and any(True for _ in part.parameters())]
 
 
 def _first_line(error: Exception) -> str:

@@ -82,6 +82,7 @@ def build(
         head_init=head_init,
         drop_token=drop_token,
         adapters=kind.adapters,
+        new_head=kind.new_head,
     )
 
 

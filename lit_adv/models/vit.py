@@ -8,6 +8,7 @@ from lit_adv import regions
 from lit_adv.kinds.kind import class_sizes
 from lit_adv.models.image_model import ImageModel, of_images
 from lit_adv.models.initial import Init, initialise
+from lit_adv.ranges import whole
 from lit_adv.tasks.classification import HeadInit
 
 
@@ -19,8 +20,8 @@ def build(
     heads: int = 4,
     patch: int = 2,
     dropout: float = 0.0,
-    low: float = 0.0,
-    high: float = 1.0,
+    low: float | list[float] = 0.0,
+    high: float | list[float] = 1.0,
     init: Init = "own",
     compile: bool = False,
     gradient_checkpointing: bool = False,
@@ -35,7 +36,7 @@ def build(
         heads: attention heads per layer.
         patch: pixels on each side of a patch.
         dropout: probability, everywhere.
-        low: smallest valid value of a pixel.
+        low: smallest valid value of a pixel, one number or one per channel.
         high: largest.
         init: rule of the linear layers' weights; see `initial`.
         compile: the layers, by torch.compile.
@@ -45,6 +46,7 @@ def build(
     Raises:
         ValueError: the data are texts, or their images cannot be cut into patches of this size.
     """
+    whole(1, "model.patch", patch)
     images = of_images(splits, "vit")
     channels, height, breadth = images.shape
     if height != breadth or height % patch:

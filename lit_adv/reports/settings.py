@@ -9,7 +9,7 @@ from lit_adv.turn import NO_FLOOD
 Value: TypeAlias = str | int | float | bool | None
 Settings: TypeAlias = Mapping[str, Value]
 
-CHOSEN = ("method", "flood", "proximal", "update", "mask", "model", "data")
+CHOSEN = ("method", "flood", "proximal", "update", "mask", "task", "model", "peft", "data")
 """Groups of conf/ whose choices results.json names."""
 
 GROUPS = (*CHOSEN, "optimizer")

@@ -2,9 +2,9 @@
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.text import Perplexity
+from torchmetrics import MeanMetric, MetricCollection
 
 from lit_adv.tasks.cross_entropy import IGNORED, CrossEntropy
 from lit_adv.tasks.per_token import PerToken
@@ -28,7 +28,6 @@ class CausalLM(PerToken):
     """
 
     monitor = "val/perplexity"
-    architecture = "CausalLM"
 
     def __init__(
         self,
@@ -50,12 +49,41 @@ class CausalLM(PerToken):
     def of_answers(self, per_token: Tensor) -> Tensor:
         return per_token[:, 1:]
 
+    def counted(self, batch: Batch) -> Tensor:
+        # Behind padding at the left, nothing stands before the first token.
+        return super().counted(batch) & batch["attention_mask"][:, :-1].bool()
+
+    def compared(self, batch: Batch) -> Tensor:
+        return super().compared(batch) & batch["attention_mask"][:, :-1].bool()
+
     def metrics(self) -> MetricCollection:
-        return MetricCollection({"perplexity": Perplexity(ignore_index=IGNORED)})
+        return MetricCollection({"perplexity": Perplexity()})
 
     def scored(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        return logits.float(), self.of_answers(batch["labels"])
+        labels = self.of_answers(batch["labels"])
+        return logits.float(), labels.masked_fill(~self.counted(batch), IGNORED)
 
     @property
     def chance_loss(self) -> float:
         return math.log(self.vocabulary)
+
+
+class Perplexity(MeanMetric):
+    """`exp` of the mean loss of all labelled tokens: of tokens, where losses are of examples.
+
+    From logits: torchmetrics' own takes the logarithm of probabilities, and is infinite once one of
+    them is rounded to zero.
+    """
+
+    higher_is_better = False
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:  # pyright: ignore
+        """Count a batch: [batch, tokens, V] and [batch, tokens]."""
+        values = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        super().update(values, (labels.flatten() != IGNORED).float())
+
+    def compute(self) -> Tensor:
+        """Over all batches so far."""
+        return super().compute().exp()

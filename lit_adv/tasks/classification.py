@@ -40,7 +40,6 @@ class Classification(Task):
         ValueError: there are fewer than two classes, or an option lies outside its range.
     """
 
-    architecture = "SequenceClassification"
     monitor = "val/accuracy"
 
     def __init__(
@@ -95,4 +94,4 @@ class Classification(Task):
 
     @property
     def chance_loss(self) -> float | None:
-        return None if self.cross_entropy.weighted else math.log(self.num_labels)
+        return None if self.cross_entropy.weights.given else math.log(self.num_labels)

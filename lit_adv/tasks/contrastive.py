@@ -34,7 +34,9 @@ class Contrastive(Task):
         temperature: tau.
         pooling: `first` token (the paper's [CLS]) or `mean` of the real ones.
         similarity: validation and test batches have two texts per example, and `labels` that say
-            how near they are: measured is the rank correlation with their cosine.
+            how near they are: measured is the rank correlation with their cosine. Else measured
+            is `retrieved`, the share of texts whose nearest other view in the batch is their own:
+            without dropout, 1 for views of the same text.
         at: see Task.
         special_tokens: see Task.
 
@@ -42,8 +44,8 @@ class Contrastive(Task):
         ValueError: an option lies outside its range.
     """
 
-    architecture = ""
     several_texts = True
+    separable = False
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Contrastive(Task):
         self.nce = {"info_nce": contrast.info_nce, "flat_nce": contrast.flat_nce}[loss]
         self.temperature = temperature
         self.similarity = similarity
-        self.monitor = "val/spearman" if similarity else "val/retrieved"
+        self.monitor = "val/spearman" if similarity else "val/loss"
         self.pooling = one_of(("first", "mean"), "task.pooling", pooling)
 
     def forward(self, batch: Batch) -> Tensor:

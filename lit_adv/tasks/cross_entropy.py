@@ -1,7 +1,6 @@
 """Cross-entropy of classes, which may weigh differently, with labels that may be smoothed."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,43 @@ from lit_adv.functional.precision import at_least_float32
 
 IGNORED = -100
 """The label of what has none: of padding, of a prompt, of the later pieces of a word."""
-ClassWeights: TypeAlias = Literal["balanced"] | Sequence[float] | None
+
+
+class PerClass:
+    """A number for every class, as a tensor beside others; in no checkpoint, and never rounded.
+
+    Args:
+        key: the setting that says them.
+        values: from 0 up; None = 1 for each.
+        count: of the classes.
+
+    Raises:
+        ValueError: there are more or fewer numbers than classes, or one is negative.
+    """
+
+    def __init__(self, key: str, values: Sequence[float] | None, count: int) -> None:
+        self._values = None if values is None else [float(value) for value in values]
+        self._tensor: Tensor | None = None
+        if self._values is None:
+            return
+        if len(self._values) != count or not all(value >= 0 for value in self._values):
+            raise ValueError(
+                f"{key}={self._values}: needs {count} numbers from 0 up, one for each class"
+            )
+
+    def like(self, logits: Tensor) -> Tensor | None:
+        """On the device and of the type of these, made once; None = each class counts the same."""
+        kept = self._tensor
+        if self._values is None:
+            return None
+        if kept is None or kept.device != logits.device or kept.dtype != logits.dtype:
+            self._tensor = logits.new_tensor(self._values)
+        return self._tensor
+
+    @property
+    def given(self) -> bool:
+        """Whether classes may count differently."""
+        return self._values is not None
 
 
 class CrossEntropy(nn.Module):
@@ -30,8 +65,6 @@ class CrossEntropy(nn.Module):
             lies outside its range.
     """
 
-    weights: Tensor | None
-
     def __init__(
         self,
         num_labels: int,
@@ -41,15 +74,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"task.label_smoothing={label_smoothing}: needs to lie in [0, 1)")
-        weights = None
-        if class_weights is not None:
-            weights = torch.tensor(list(class_weights), dtype=torch.float32)
-            if len(weights) != num_labels or not bool((weights >= 0).all()):
-                raise ValueError(
-                    f"task.class_weights={list(class_weights)}: needs {num_labels} numbers from 0 "
-                    "up, one for each class"
-                )
-        self.register_buffer("weights", weights, persistent=False)  # checkpoints stay as they are
+        self.weights = PerClass("task.class_weights", class_weights, num_labels)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -58,22 +83,17 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(
             logits,
             labels,
-            weight=None if self.weights is None else self.weights.to(logits.dtype),
+            weight=self.weights.like(logits),
             ignore_index=IGNORED,
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
 
-    @property
-    def weighted(self) -> bool:
-        """Whether classes weigh differently."""
-        return self.weights is not None
-
 
 def balanced(labels: Sequence[int], num_labels: int) -> list[float]:
-    """`n / (C n_c)`: each class has the same weight in all, and the mean over examples is 1.
+    """`n / (k n_c)`, of the k classes that come: each has the same weight in all.
 
-    A class that never comes has no weight.
+    The mean over examples is 1. A class that never comes has no weight.
 
     >>> balanced([0, 0, 0, 1], 2)
     [0.6666666666666666, 2.0]

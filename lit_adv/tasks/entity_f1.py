@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lit_adv.ranges import one_of
 from lit_adv.tasks.cross_entropy import IGNORED
 
 
@@ -43,7 +44,8 @@ class EntityF1(Metric):
         odd = [name for name in label_names if name != "O" and name[:2] not in ("B-", "I-")]
         if odd:
             raise ValueError(f"label_names: {odd[0]} is no tag of entities; they are O, B-x, I-x")
-        self.label_names, self.of = list(label_names), of
+        self.label_names = list(label_names)
+        self.of = one_of(("f1", "precision", "recall"), "of", of)
         for name in ("right", "predicted", "there"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 

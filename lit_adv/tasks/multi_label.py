@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
@@ -15,6 +14,7 @@ from torchmetrics.classification import (
 
 from lit_adv.functional import divergence
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.tasks.cross_entropy import PerClass
 from lit_adv.tasks.place import Place
 from lit_adv.tasks.task import Batch, Task
 
@@ -28,7 +28,7 @@ class MultiLabel(Task):
 
     Args:
         network: a model for sequence classification with `num_labels` logits.
-        num_labels: C, number of labels.
+        num_labels: C, number of labels, at least 2.
         at: see Task.
         special_tokens: see Task.
         positive_weights: of each label, factor of its loss where it is given, [C]; None = 1.
@@ -39,8 +39,6 @@ class MultiLabel(Task):
     """
 
     monitor = "val/micro_f1"
-    architecture = "SequenceClassification"
-    positive_weights: Tensor | None
 
     def __init__(
         self,
@@ -53,28 +51,19 @@ class MultiLabel(Task):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(network, at=at, special_tokens=special_tokens)
-        if num_labels < 1:
-            raise ValueError(f"num_labels={num_labels}: needs one label or more")
+        if num_labels < 2:
+            raise ValueError(f"num_labels={num_labels}: one label is a classification of two")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"task.label_smoothing={label_smoothing}: needs to lie in [0, 1)")
-        weights = None
-        if positive_weights is not None:
-            weights = torch.tensor(list(positive_weights), dtype=torch.float32)
-            if len(weights) != num_labels or not bool((weights >= 0).all()):
-                raise ValueError(
-                    f"task.positive_weights={list(positive_weights)}: needs {num_labels} numbers "
-                    "from 0 up, one for each label"
-                )
-        self.register_buffer("positive_weights", weights, persistent=False)
+        self.positive_weights = PerClass("task.positive_weights", positive_weights, num_labels)
         self.num_labels, self.label_smoothing = num_labels, label_smoothing
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         logits = at_least_float32(logits)
         targets = batch["labels"].to(logits.dtype)
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weights = None if self.positive_weights is None else self.positive_weights.to(logits.dtype)
         values = F.binary_cross_entropy_with_logits(
-            logits, targets, pos_weight=weights, reduction="none"
+            logits, targets, pos_weight=self.positive_weights.like(logits), reduction="none"
         )
         return values.mean(1)
 
@@ -102,4 +91,4 @@ class MultiLabel(Task):
 
     @property
     def chance_loss(self) -> float | None:
-        return math.log(2) if self.positive_weights is None else None
+        return None if self.positive_weights.given else math.log(2)

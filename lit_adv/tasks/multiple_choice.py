@@ -20,7 +20,6 @@ class MultipleChoice(Classification):
         label_smoothing: share of the target that all choices have alike.
     """
 
-    architecture = "MultipleChoice"
     several_texts = True
 
     def __init__(

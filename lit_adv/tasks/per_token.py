@@ -14,7 +14,7 @@ class PerToken(Task):
 
     Each example counts the same, however many tokens it has labels for: the mean over a batch does
     not depend on how it is cut into micro-batches or dealt out to processes, and a flood level is
-    in nats per token. An example without any label has no loss.
+    in nats per token. An example without any label has a loss of zero, which counts.
 
     Args:
         network: a model that answers with logits for every token.
@@ -41,7 +41,11 @@ class PerToken(Task):
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         labels = self.of_answers(batch["labels"])
         values = self.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        return token_mean(values.view(labels.shape), labels != IGNORED)
+        return token_mean(values.view(labels.shape), self.counted(batch))
+
+    def counted(self, batch: Batch) -> Tensor:
+        """The answers that have a label, [batch, answers]."""
+        return self.of_answers(batch["labels"]) != IGNORED
 
     def divergence(self, p: Tensor, q: Tensor, batch: Batch) -> Tensor:
         values = divergence.symmetric_kl(p.flatten(0, 1), q.flatten(0, 1))
@@ -54,5 +58,5 @@ class PerToken(Task):
     def compared(self, batch: Batch) -> Tensor:
         """The answers that are compared, [batch, answers]: with a label; if there are none, all."""
         if "labels" in batch:
-            return self.of_answers(batch["labels"]) != IGNORED
+            return self.counted(batch)
         return self.of_answers(batch["attention_mask"]).bool()

@@ -1,7 +1,7 @@
 """Place: where a task is perturbed. `Words`, behind a table of words, or `Pixels`, in images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
@@ -123,7 +123,8 @@ class Pixels(Place):
     where their gradient is zero.
 
     Args:
-        low: smallest valid value; where images are normalised, of what the network is given.
+        low: smallest valid value, one number or one per channel; where images are normalised, of
+            what the network is given.
         high: largest.
         name: of the images in a batch.
 
@@ -131,10 +132,16 @@ class Pixels(Place):
         ValueError: low is not below high.
     """
 
-    def __init__(self, low: float = 0.0, high: float = 1.0, name: str = "pixel_values") -> None:
-        if not low < high:
+    def __init__(
+        self,
+        low: float | Sequence[float] = 0.0,
+        high: float | Sequence[float] = 1.0,
+        name: str = "pixel_values",
+    ) -> None:
+        self.low, self.high = (torch.tensor(bound).view(-1, 1, 1) for bound in (low, high))
+        if not bool((self.low < self.high).all()):
             raise ValueError(f"model.low={low}, model.high={high}: low needs to be the smaller")
-        self.low, self.high, self.name = low, high, name
+        self.name = name
         self._width: int | None = None  # not known before the first batch
 
     @property
@@ -199,17 +206,23 @@ class Pixels(Place):
 
     @torch.no_grad()
     def within(self, batch: Batch, delta: Tensor) -> Tensor:
-        images = at_least_float32(batch[self.name]).reshape(delta.shape)
+        images = at_least_float32(batch[self.name])
+        self.low, self.high = (bound.to(images.device) for bound in (self.low, self.high))
         # A pixel that lies outside the range may be left there, and moved towards it.
         down, up = (self.low - images).clamp(max=0), (self.high - images).clamp(min=0)
-        return torch.clamp(delta, down, up)
+        return torch.clamp(delta, down.reshape(delta.shape), up.reshape(delta.shape))
 
     def _check(self, images: Tensor) -> None:
-        low, high = float(images.min()), float(images.max())
-        if low < self.low or high > self.high:
+        images = images.cpu()
+        # As far as the images' own type can tell.
+        slack = torch.finfo(images.dtype).eps * torch.maximum(self.low.abs(), self.high.abs()).cpu()
+        low, high = self.low.cpu() - slack, self.high.cpu() + slack
+        if not bool(((images >= low) & (images <= high)).all()):
             raise ValueError(
-                f"model.low={self.low:g}, model.high={self.high:g}: a batch has pixels from "
-                f"{low:g} to {high:g}; set the range of what the network is given"
+                f"model.low={self.low.flatten().tolist()}, "
+                f"model.high={self.high.flatten().tolist()}: a batch has pixels from "
+                f"{float(images.min()):g} to {float(images.max()):g}; set the range of what the "
+                "network is given, one number or one per channel"
             )
 
 

@@ -23,7 +23,6 @@ class Regression(Task):
         special_tokens: see Task.
     """
 
-    architecture = "SequenceClassification"
     monitor = "val/pearson"
 
     def __init__(

@@ -17,7 +17,7 @@ class Task(nn.Module, ABC):
     """Base of all tasks.
 
     Args:
-        network: a Hugging Face model with a head; called with the batch's tensors by name.
+        network: called with the batch's tensors by name, as models of transformers are.
         at: name of the module whose output is perturbed, None asks the network; or a Place.
         special_tokens: `perturb` or `keep` clean the special tokens ([CLS], [SEP], <s>, ...).
     """
@@ -25,11 +25,11 @@ class Task(nn.Module, ABC):
     monitor: str
     """The validation metric that the best checkpoint is chosen by."""
 
-    architecture: ClassVar[str]
-    """The kind of network, as in `AutoModelFor...` of transformers; empty = one without a head."""
-
     several_texts: ClassVar[bool] = False
     """Whether an example has several texts, [batch, texts, tokens]."""
+
+    separable: ClassVar[bool] = True
+    """Whether an example's loss does not depend on the others of its batch."""
 
     def __init__(
         self, network: nn.Module, *, at: str | Place | None = None, special_tokens: str = "perturb"
@@ -56,7 +56,7 @@ class Task(nn.Module, ABC):
         return self.place.rows
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, [batch, classes] or, for one number per example, [batch]."""
+        """The network's answers, as losses and divergences take them: [batch, classes], ..."""
         return self.network(**{k: v for k, v in batch.items() if k in self._inputs}).logits
 
     def begin(self, batches: Callable[[], Iterable[Batch]]) -> None:

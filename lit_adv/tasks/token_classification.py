@@ -32,8 +32,6 @@ class TokenClassification(PerToken):
         ValueError: there are fewer than two classes, or an option lies outside its range.
     """
 
-    architecture = "TokenClassification"
-
     def __init__(
         self,
         network: nn.Module,
@@ -69,4 +67,4 @@ class TokenClassification(PerToken):
 
     @property
     def chance_loss(self) -> float | None:
-        return None if self.cross_entropy.weighted else math.log(len(self.label_names))
+        return None if self.cross_entropy.weights.given else math.log(len(self.label_names))

@@ -35,7 +35,7 @@ def test_checkpoints_hold_adapters_only_and_exports_answer_as_the_run_did(
         for name, weight in _weights(tmp_path / "run/checkpoints/best.ckpt").items()
         if name.startswith("task.network.")
     }
-    assert network and all(_trained(name) or "position_ids" in name for name in network)
+    assert network and {n for n in network if not _trained(n)} == {"trained_beside"}
     assert any("classifier" in name for name in network)
 
     texts = ["the soup was not good", "i liked the view"]
@@ -50,7 +50,7 @@ def test_checkpoints_hold_adapters_only_and_exports_answer_as_the_run_did(
     base: Any = source.network.unload()  # pyright: ignore  (as it was before any adapter)
     again = PeftModel.from_pretrained(base, tmp_path / "run/adapter").eval()
     torch.testing.assert_close(again(**batch).logits, answers)
-    assert found["test"]["accuracy"] >= 0
+    assert found["peft"] == "lora"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_stands_still_is_not_kept_by_references(
     [
         (["peft.r=0"], "peft.r=0: needs to be at least 1"),
         (["peft.target_modules=[nothing]"], "peft.target_modules=.*"),
-        (["data=digits", "model=mlp"], "peft=lora: for networks of transformers"),
+        (["data=digits", "model=mlp"], "peft=lora: for texts; choose peft=none"),
         (["peft.rank=4"], "peft.rank: unknown key"),
     ],
 )
@@ -120,3 +120,37 @@ def test_the_mean_of_factors_is_refused(
     with pytest.raises(SystemExit):
         main()
     assert "peft=lora: the mean of factors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["seed=4", "model.init=he", "model.embedding_norm=2.0"])
+def test_adapters_are_loaded_beside_no_other_weights(
+    other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    train(monkeypatch, tmp_path / "run", *LORA, "trainer.max_epochs=1")
+    kept = tmp_path / "run/checkpoints/last.ckpt"
+    said = refusal(monkeypatch, capsys, tmp_path / "on", *LORA, other, f"ckpt_path={kept}")
+    assert said.startswith("ckpt_path: the weights that its adapters were trained beside")
+
+
+def test_places_keep_their_names_and_what_goes_by_hidden_states_finds_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    quick = [*LORA, "trainer.max_epochs=1"]
+    at = "model.at=bert.embeddings.word_embeddings"
+    named = train(monkeypatch, tmp_path / "at", *quick, "method=fgm", at)
+    asked = train(monkeypatch, tmp_path / "asked", *quick, "method=fgm")
+    assert named["test"] == asked["test"]
+    split = "method.split=bert.encoder.layer.0"
+    train(monkeypatch, tmp_path / "yopo", *quick, "method=yopo", split)
+    train(monkeypatch, tmp_path / "infobert", *quick, "method=infobert", "data.batch_size=8")
+    train(monkeypatch, tmp_path / "attack", *quick, "attack=textfooler", "attack.n=4")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            *("lit-adv", "attack", str(tmp_path / "asked/checkpoints/best.ckpt")),
+            *("attack=deepwordbug", "n=4", f"attack.output={tmp_path / 'attacked'}"),
+        ],
+    )
+    main()
+    assert list((tmp_path / "attacked").rglob("attack.json"))

@@ -84,9 +84,13 @@ def test_gradients_are_those_of_finite_differences(loss):
     assert torch.autograd.gradcheck(lambda s: loss(s, positive), (scores,))
 
 
-def test_without_negatives_flat_nce_is_refused():
-    with pytest.raises(ValueError, match="no negatives"):
-        flat_nce(torch.zeros(1, 1), torch.tensor([0]))
+@pytest.mark.parametrize("loss", [info_nce, flat_nce])
+def test_without_negatives_there_is_nothing_to_learn(loss):
+    """As in an epoch's last batch, if it has one example."""
+    scores = torch.full((1, 1), 20.0, requires_grad=True)
+    value = loss(scores, torch.tensor([0]))
+    (grad,) = torch.autograd.grad(value.sum(), scores)
+    assert value.item() == 0 and grad.item() == 0
 
 
 def test_half_precision_scores_are_compared_in_float32():

@@ -80,7 +80,7 @@ def test_adapters_and_accordance_serve_every_kind(
         (["task=causal_lm", "model.head_init=closed_form"], "model.head_init=closed_form: for ta"),
         (["task=causal_lm", "attack=textfooler"], "attack=textfooler: for task=auto"),
         (["task=causal_lm", "data=digits"], "task=causal_lm: for texts, and the data are images"),
-        (["task.class_weights=[1]"], "task.class_weights=[1]: needs 2 numbers from 0 up"),
+        (["task.class_weights=[1]"], "task.class_weights=[1.0]: needs 2 numbers from 0 up"),
         (["task.class_weights=even"], "task.class_weights=even"),
         (["task.label_smoothing=1"], "task.label_smoothing=1"),
         (["task=contrastive", "task.temperature=0"], "task.temperature=0: needs to be above 0"),

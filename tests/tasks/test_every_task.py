@@ -8,7 +8,9 @@ import torch
 from tasks.subjects import SUBJECTS, batches
 from testbed import FREE, METHODS, Method, Recorder, fit, recording, sgd
 
+from lit_adv import fisher
 from lit_adv.methods.yopo import YOPO
+from lit_adv.tasks.multi_label import MultiLabel
 
 YOPO_SIZES = {"rounds": 2, "inner_steps": 2, "step_size": 0.3, "radius": 0.5, "init_size": 0.4}
 ALL: dict[str, Method] = {
@@ -40,16 +42,21 @@ def test_every_method_trains_every_task(name: str, method: str):
     run = fit(module, data)
 
     moved = [key for key, weight in task.named_parameters() if not weight.equal(before[key])]
-    heads = {key for key in before if key.endswith(("head.weight", "classifier.weight"))}
+    heads = {
+        key for key in before if key.endswith(("head.weight", "head.1.weight", "classifier.weight"))
+    }
     assert moved and heads <= set(moved)
     assert all(bool(weight.isfinite().all()) for weight in task.parameters())
     assert run.trainer.global_step == len(data)
     sizes = [delta.abs().amax().item() for delta in module.deltas]
     if sizes:  # some are there only to be differentiated by, and stay zero
         assert max(sizes) > 0 or method == "input_gradient_penalty"
-    masks = {batch_mask.shape: batch_mask for batch_mask in map(task.mask, data)}
+    masks = [task.mask(batch) for batch in data]
     for delta in module.deltas:
-        assert delta.shape[:2] in masks and delta.shape[2] == task.width
+        assert delta.shape[2] == task.width
+        assert any(
+            mask.shape == delta.shape[:2] and bool((delta[~mask] == 0).all()) for mask in masks
+        )
     if not subject.words:
         _inside_the_range(module, data, probes=method != "vat")
 
@@ -135,3 +142,31 @@ def test_validation_gives_the_metrics_of_the_task(name: str):
     assert logged == {"val/loss", *(f"val/{metric}" for metric in task.metrics())}
     assert task.monitor in logged
     assert all(bool(value.isfinite()) for value in run.trainer.callback_metrics.values())
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_examples_are_scored_one_by_one_where_they_have_losses_of_their_own(name: str):
+    """As mask=child_d does; also where a text has as many labels as tokens."""
+    subject = SUBJECTS[name]
+    task, data = subject.build(0.0), batches(name)
+    if name == "multi_label":
+        network: Any = task.network
+        network.classifier = torch.nn.Linear(16, 7).double()
+        network.num_labels = network.config.num_labels = 7
+        task = MultiLabel(network, num_labels=7)
+        data = [{**batch, "labels": torch.arange(28).view(4, 7) % 2} for batch in data]
+    weights = {n: w for n, w in task.named_parameters() if "classifier" in n or "head" in n}
+    weights = weights or dict(list(task.named_parameters())[-2:])
+    if not subject.separable:
+        with pytest.raises(ValueError, match="mask=child_d: an example of Contrastive"):
+            fisher.diagonal(task, weights, data)
+        return
+    found = fisher.diagonal(task, weights, data)
+    task.eval()
+    for key, weight in weights.items():
+        squares = []
+        for batch in data:
+            for loss in task.losses(task(batch), batch):
+                (grad,) = torch.autograd.grad(loss, weight, retain_graph=True)
+                squares.append(grad.square())
+        torch.testing.assert_close(found[key], torch.stack(squares).mean(0))

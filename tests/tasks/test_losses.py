@@ -179,9 +179,13 @@ def test_prompts_are_perturbed_and_their_words_not_learnt():
     losses = task.losses(task.answer(batch, delta), batch)
     (grad,) = torch.autograd.grad(losses.sum(), delta)
     assert bool((grad[:, :2].abs().sum((1, 2)) > 0).all())
-    other = {**batch, "labels": batch["labels"].clone()}
-    other["labels"][:, :2] = -100
-    _close(task.losses(task(batch), other), losses.detach())
+    everything = {**batch, "labels": batch["input_ids"]}
+    assert bool((task.losses(task(batch), everything) != losses).all())
+    second = torch.tensor([-100, 1, -100, -100, -100, -100, -100]).expand(4, -1)
+    first = task.network(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+    ).logits[:, 0]
+    _close(task.losses(task(batch), {**batch, "labels": second}), -first.log_softmax(1)[:, 1])
 
 
 def test_choices_are_perturbed_as_one_text_and_scored_each_by_itself():
@@ -204,3 +208,42 @@ def test_token_mean_is_zero_where_nothing_counts_and_lets_no_nan_through():
     assert found.tolist() == [1, 0]
     (grad,) = torch.autograd.grad(found.sum(), values)
     assert grad.tolist() == [[1, 0], [0, 0]]
+
+
+def test_nothing_is_predicted_from_padding_at_the_left():
+    task, (batch,) = SUBJECTS["causal_lm"].build(0.0).eval(), batches("causal_lm", 1)
+    real = batch["attention_mask"].bool()
+    left = {name: torch.zeros_like(value) for name, value in batch.items()}
+    for row, keep in enumerate(real):
+        for name, value in batch.items():
+            left[name][row, len(keep) - int(keep.sum()) :] = value[row, keep]
+    padding = ~left["attention_mask"].bool()
+    left["labels"] = left["input_ids"].masked_fill(padding, -100)
+    mask = task.mask(left)
+    delta = torch.zeros(*mask.shape, task.width, dtype=torch.float64, requires_grad=True)
+    answers = task.answer(left, delta)
+    losses = task.losses(answers, left)
+    (grad,) = torch.autograd.grad(losses.sum(), delta, retain_graph=True)
+    assert bool((grad[padding] == 0).all())
+    apart = task.divergence(answers, answers.detach() + torch.randn_like(answers), left)
+    (grad,) = torch.autograd.grad(apart.sum(), delta)
+    assert bool((grad[padding] == 0).all()) and bool((grad[~padding] != 0).any())
+
+
+def test_perplexity_is_that_of_tokens_also_where_one_is_all_but_impossible():
+    from lit_adv.tasks.causal_lm import Perplexity
+
+    metric = Perplexity()
+    logits = torch.tensor([[[0.0, 0.0], [200.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]])
+    metric.update(logits, torch.tensor([[0, 1], [1, -100]]))
+    assert metric.compute().item() == pytest.approx(math.exp((2 * math.log(2) + 200) / 3), rel=1e-5)
+
+
+def test_the_cosine_of_near_vectors_is_not_rounded_away():
+    from lit_adv.functional.divergence import cosine
+
+    u = torch.nn.functional.normalize(_logits(1, 16), dim=1)
+    v = u + 1e-5 * _logits(1, 16, seed=1)
+    exact, found = cosine(u, v).item(), cosine(u.float(), v.float()).item()
+    assert exact == pytest.approx(1 - F.cosine_similarity(u, v).item(), rel=1e-4)
+    assert found == pytest.approx(exact, rel=0.02) and cosine(u.float(), u.float()).item() == 0
