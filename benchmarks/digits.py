@@ -3,7 +3,7 @@
     python -m benchmarks.digits --json benchmarks/results/digits.json
 
 Pixels lie in [0, 1]; all perturbations are in L-infinity, of radius 0.2, and stay in the range.
-Every run takes 30 passes over the training set that train (FreeAT: 10 epochs of 3 replays each),
+Every run takes 30 epochs (FreeAT: 10, of 3 replays each),
 AdamW at 2e-3 falling linearly, batches of 32. The attack takes 20 steps of a quarter of the radius,
 from zero and from a random place; an image is lost where any point on the way is misclassified.
 """
