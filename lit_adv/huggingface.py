@@ -111,6 +111,7 @@ class Adversarial:
             model,
             at=found.at,
             tokens=found.tokens,
+            valid=found.valid,
             logits=found.logits,
             distance=found.distance,
             optimizer=trainer.optimizer,

@@ -29,6 +29,7 @@ class Borrowing(TypedDict, total=False):
 
     at: str | None
     tokens: Callable[[Any], Tensor] | None
+    valid: tuple[Any, Any] | None
     logits: str | Callable[[Any], Tensor] | None
     distance: Callable[[Tensor, Tensor], Tensor] | None
 
@@ -53,12 +54,12 @@ class Alone(Host):
     Args:
         recipe: the method.
         network: whose weights train; as DistributedDataParallel or Fabric have wrapped it.
-        options: `at`, `tokens`: what is perturbed, see Place; `logits`, `distance`: for methods
-            that compare answers, see Borrowed; `descent`: its flood, update, mask and proximal term
-            count here; `optimizer`: for methods and updates that need it; `backward`: instead of
-            `Tensor.backward`, as `fabric.backward`; `clip`: before the steps that a method takes
-            beside yours; `accumulate_grad_batches`: calls of `step` per optimizer step (1);
-            `total_steps`: of the whole training, for what depends on it (MBPP's momentum).
+        options: `at`, `tokens`, `valid`: what is perturbed, see Place; `logits`, `distance`: for
+            methods that compare answers, see Borrowed; `descent`: its flood, update, mask and
+            proximal term count here; `optimizer`: for methods and updates that need it; `backward`:
+            instead of `Tensor.backward`, as `fabric.backward`; `clip`: before the steps that a
+            method takes beside yours; `accumulate_grad_batches`: calls of `step` per optimizer step
+            (1); `total_steps`: of the whole training, for what depends on it (MBPP's momentum).
 
     Raises:
         ValueError: the method cannot do with this.
@@ -66,7 +67,7 @@ class Alone(Host):
 
     def __init__(self, recipe: Recipe, network: nn.Module, **options: Unpack[Options]) -> None:
         inner = unwrapped(network)
-        place = Place(inner, options.get("at"), options.get("tokens"))
+        place = Place(inner, options.get("at"), options.get("tokens"), options.get("valid"))
         task = Borrowed(inner, place, options.get("logits"), options.get("distance"))
         self.window = whole(1, "accumulate_grad_batches", options.get("accumulate_grad_batches", 1))
         self.steps, self.total_steps = 0, options.get("total_steps", 0)

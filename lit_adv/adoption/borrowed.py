@@ -80,7 +80,7 @@ class Borrowed(Task):
         return batch["input_ids"]
 
     def within(self, batch: Batch, delta: Tensor) -> Tensor:
-        return delta
+        return self.place.within(batch, delta)
 
     def forget(self) -> None:
         """Forget the answers of the batch before: their graphs go with them."""

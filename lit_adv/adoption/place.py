@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from lit_adv import inject, layers, standstill
 from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch
+from lit_adv.tasks.valid_range import ValidRange
 
 INPUT = "input"
 """As a place: the batch's first tensor of real numbers."""
@@ -32,7 +33,11 @@ class Place:
         tokens: from a batch to [batch, tokens], true where it may be perturbed; None = where the
             batch's `attention_mask` is, if it has one; else where a table of words is asked for
             anything but its `padding_idx`; else everywhere.
+        valid: smallest and largest number that perturbed inputs may have, each one number or one
+            per channel; for `at=input`. None = any.
 
+    Raises:
+        ValueError: `valid` is given for anything but the input.
     """
 
     def __init__(
@@ -40,7 +45,11 @@ class Place:
         network: nn.Module,
         at: str | None = None,
         tokens: Callable[[Any], Tensor] | None = None,
+        valid: tuple[Any, Any] | None = None,
     ) -> None:
+        if valid is not None and at != INPUT:
+            raise ValueError(f"valid={valid}: is for inputs; set at={INPUT}, or leave it out")
+        self.valid = None if valid is None else ValidRange(*valid, f"valid={valid}")
         self._network = network
         self._tokens = tokens
         self.at = at
@@ -99,6 +108,10 @@ class Place:
             moved = clean + delta.reshape(clean.shape).to(clean.dtype)
             yield apply_to_collection(batch, Tensor, lambda t: moved if t is clean else t)
 
+    def within(self, batch: Batch, delta: Tensor) -> Tensor:
+        """The nearest perturbation that leaves inputs where they may be."""
+        return delta if self.valid is None else self.valid.limit(_input(batch), delta)
+
     def mask(self, batch: Batch, call: Callable[[Any], object]) -> Tensor:
         """True where the batch may be perturbed, [batch, tokens].
 
@@ -147,6 +160,8 @@ class Place:
     ) -> tuple[torch.Size, Tensor | None]:
         """The shape of what is perturbed, and what a table of words was asked for."""
         if self._module is None:
+            if self.valid is not None:
+                self.valid.check(_input(batch))
             return _input(batch).shape, None
         asked: list[Any] = []
         handle = self._module.register_forward_pre_hook(lambda _, args: asked.extend(args[:1]))

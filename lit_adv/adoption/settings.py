@@ -33,6 +33,7 @@ class Settings:
     logits: str | Callable[[Any], Tensor] | None = None
     distance: Callable[[Tensor, Tensor], Tensor] | None = None
     losses: Callable[[Any], Tensor] | None = None
+    valid: tuple[Any, Any] | None = None
 
 
 def settings(
@@ -43,6 +44,7 @@ def settings(
     logits: str | Callable[[Any], Tensor] | None = None,
     distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     losses: Callable[[Any], Tensor] | None = None,
+    valid: tuple[Any, Any] | None = None,
     flood: Flood | str | None = None,
     update: Update | str | None = None,
     mask: Mask | str | None = None,
@@ -60,6 +62,7 @@ def settings(
         distance: see Borrowed.
         losses: from a batch to the loss of each example, [batch]; it stands in for the
             `training_step` of an adopted module, which then is not called.
+        valid: see Place.
         flood: one, or the name of one, with its defaults.
         update: likewise.
         mask: likewise.
@@ -94,7 +97,7 @@ def settings(
     if pieces:
         descent = replace(recipe.descent or Descent(), **pieces)
         recipe = Recipe(recipe.method, descent, **recipe.options)
-    return Settings(recipe, at, tokens, logits, distance, losses)
+    return Settings(recipe, at, tokens, logits, distance, losses, valid)
 
 
 def _found(name: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class Visit(Host):
                 "several times; take batch and batch_idx"
             )
         mixes.check_module(module)
-        place = Place(module, settings.at, settings.tokens)
+        place = Place(module, settings.at, settings.tokens, settings.valid)
         self._task = Borrowed(module, place, settings.logits, settings.distance)
         self._guest = guest(settings.recipe, self._task, self)
         self._module = module

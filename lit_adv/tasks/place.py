@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_adv import inject
-from lit_adv.functional.precision import at_least_float32
 from lit_adv.ranges import one_of
 from lit_adv.tasks.batch import Batch
+from lit_adv.tasks.valid_range import ValidRange
 
 
 class Place(ABC):
@@ -138,9 +138,7 @@ class Pixels(Place):
         high: float | Sequence[float] = 1.0,
         name: str = "pixel_values",
     ) -> None:
-        self.low, self.high = (torch.tensor(bound).view(-1, 1, 1) for bound in (low, high))
-        if not bool((self.low < self.high).all()):
-            raise ValueError(f"model.low={low}, model.high={high}: low needs to be the smaller")
+        self.valid = ValidRange(low, high, f"model.low={low}, model.high={high}")
         self.name = name
         self._width: int | None = None  # not known before the first batch
 
@@ -191,8 +189,7 @@ class Pixels(Place):
             ValueError: the first batch has pixels outside the range.
         """
         images = batch[self.name]
-        if self._width is None:
-            self._check(images)
+        self.valid.check(images)
         self._width = images[0].numel()
         return torch.ones(len(images), 1, dtype=torch.bool, device=images.device)
 
@@ -204,26 +201,8 @@ class Pixels(Place):
         """
         raise ValueError("images: they have no words, which this method goes by")
 
-    @torch.no_grad()
     def within(self, batch: Batch, delta: Tensor) -> Tensor:
-        images = at_least_float32(batch[self.name])
-        self.low, self.high = (bound.to(images.device) for bound in (self.low, self.high))
-        # A pixel that lies outside the range may be left there, and moved towards it.
-        down, up = (self.low - images).clamp(max=0), (self.high - images).clamp(min=0)
-        return torch.clamp(delta, down.reshape(delta.shape), up.reshape(delta.shape))
-
-    def _check(self, images: Tensor) -> None:
-        images = images.cpu()
-        # As far as the images' own type can tell.
-        slack = torch.finfo(images.dtype).eps * torch.maximum(self.low.abs(), self.high.abs()).cpu()
-        low, high = self.low.cpu() - slack, self.high.cpu() + slack
-        if not bool(((images >= low) & (images <= high)).all()):
-            raise ValueError(
-                f"model.low={self.low.flatten().tolist()}, "
-                f"model.high={self.high.flatten().tolist()}: a batch has pixels from "
-                f"{float(images.min()):g} to {float(images.max()):g}; set the range of what the "
-                "network is given, one number or one per channel"
-            )
+        return self.valid.limit(batch[self.name], delta)
 
 
 def table_size(module: nn.Module, key: str) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(
         (["model=mlp", "attack=textfooler"], "attack=textfooler: exchanges words"),
         (
             ["model=mlp", "method=fgm", "model.low=0.5"],
-            "model.low=[0.5], model.high=[1.0]: a batch has pixels from 0",
+            "model.low=0.5, model.high=1.0: a batch has numbers from 0",
         ),
         (["model=vit", "model.patch=0"], "model.patch=0: needs to be at least 1"),
         (["model=mlp", "model.layers=-1"], "model.layers=-1: needs to be at least 1"),

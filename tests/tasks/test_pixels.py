@@ -29,9 +29,7 @@ def test_nothing_leaves_the_ball_where_a_pixel_lies_outside_the_range():
 
 
 def test_a_range_that_the_images_are_not_in_is_refused():
-    with pytest.raises(
-        ValueError, match=r"model\.low=\[0\.0\], model\.high=\[1\.0\]: .* from -2 to 0\.5"
-    ):
+    with pytest.raises(ValueError, match=r"model\.low=0\.0, model\.high=1\.0: .* from -2 to 0\.5"):
         Pixels().mask(_images(-2.0, 0.5))
     with pytest.raises(ValueError, match=r"model\.low=1\.0, model\.high=0\.0"):
         Pixels(1.0, 0.0)
