@@ -59,6 +59,12 @@ class Columns:
         return [str(text) for text in table[self.text_pair]] if self.text_pair else None
 
     @property
+    def of_labelled_texts(self) -> dict[str, str]:
+        """Those of texts or pairs with labels, by the setting that names each."""
+        named = {"data.text": self.text, "data.text_pair": self.text_pair, "data.label": self.label}
+        return {key: column for key, column in named.items() if column is not None}
+
+    @property
     def key(self) -> str:
         """The setting that names the labels, as errors say it."""
         return f"data.label={self.label}"

@@ -36,8 +36,7 @@ class MultiLabel(Kind):
     drops_tokens = True
 
     def needs(self, columns: Columns) -> dict[str, str]:
-        pair = {} if columns.text_pair is None else {"data.text_pair": columns.text_pair}
-        return {"data.text": columns.text, **pair, "data.label": columns.label}
+        return columns.of_labelled_texts
 
     def names(self, columns: Columns, train: Table) -> list[str]:
         rows = [row for row in train[columns.label] if _is_list(row)]
