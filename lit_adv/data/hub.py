@@ -1,6 +1,7 @@
 """Any data set of the Hugging Face hub, by its name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from lit_adv.data.columns import Columns
 from lit_adv.data.datamodule import TextData
@@ -59,8 +60,7 @@ class Hub(TextData):
                     f"data.path={self.path}: the {split} split {source!r} cannot be loaded: "
                     f"{(str(error) or type(error).__name__).splitlines()[0]}"
                 ) from error
-            feature = table.features.get(self.label)
-            names = names or getattr(feature, "names", None)
+            names = names or _names(table.features.get(self.kind.labelled_by(self.label)))
             tables[split] = table.to_dict()
         columns = Columns(
             text=self.text,
@@ -70,3 +70,9 @@ class Hub(TextData):
             label_names=names,
         )
         return columns.splits(tables, self.validation_size, self.seed, self.kind)
+
+
+def _names(feature: Any) -> list[str] | None:
+    """Of the classes, where a column, or what its lists hold, is one of class labels."""
+    inner = getattr(feature, "feature", feature)
+    return getattr(inner, "names", None)

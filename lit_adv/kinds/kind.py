@@ -44,6 +44,10 @@ class Kind(ABC):
     def needs(self, columns: Columns) -> dict[str, str]:
         """The columns that have to be there, by the key that names them."""
 
+    def labelled_by(self, label: str) -> str:
+        """The column that holds the labels, where the data say it is this one."""
+        return label
+
     def names(self, columns: Columns, train: Table) -> list[str] | None:
         """Names of the classes, in the order of their indices; None = there are none."""
         return None

@@ -51,6 +51,9 @@ class TokenClassification(Kind):
     def needs(self, columns: Columns) -> dict[str, str]:
         return {"task.words": self.words, "task.tags": self.tags}
 
+    def labelled_by(self, label: str) -> str:
+        return self.tags
+
     def names(self, columns: Columns, train: Table) -> list[str]:
         return columns.names_in([tag for row in train[self.tags] for tag in row], self._key)
 

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from lit_adv.data.hub import Hub
+from lit_adv.kinds.multi_label import MultiLabel
+from lit_adv.kinds.token_classification import TokenClassification
 
 
 @pytest.fixture
@@ -34,3 +37,19 @@ def test_what_is_not_there_is_named(folder: Path, options: dict[str, str], messa
     named = {"text": "sentence", "test": "test", **options}
     with pytest.raises(ValueError, match=message):
         _ = Hub(path=str(folder), validation=None, text=named["text"], test=named["test"]).splits
+
+
+def test_names_of_tags_and_of_several_labels_are_those_of_the_data_set(tmp_path: Path):
+    words = datasets.List(datasets.Value("string"))
+    labels = datasets.List(datasets.ClassLabel(names=["O", "B-x", "I-x"]))
+    rows = {"tokens": [["a", "b"]] * 4, "tags": [[1, 2]] * 4}
+    rows |= {"text": ["a b"] * 4, "label": [[1]] * 4}
+    features = {"tokens": words, "tags": labels, "text": datasets.Value("string"), "label": labels}
+    table = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    for split in ("train", "validation", "test"):
+        (tmp_path / split).mkdir()
+        table.to_parquet(tmp_path / split / f"{split}-0.parquet")
+    for kind in (TokenClassification(), MultiLabel()):
+        data = Hub(path=str(tmp_path))
+        data.kind = kind
+        assert data.splits.label_names == ["O", "B-x", "I-x"]
