@@ -76,9 +76,9 @@ class Perturbing(Loop):
         return self.task.within(batch, ball.project(start, _times(strength, radius), norm, per))
 
     def gaussian(self, batch: Batch, std: float) -> Tensor:
-        """Normal noise of this standard deviation in every coordinate."""
+        """Normal noise of this standard deviation in every coordinate, whatever inputs may be."""
         mask, std = self.task.mask(batch), self.strength * std
-        return self.task.within(batch, ball.gaussian(mask, self.task.width, std, self.noise))
+        return ball.gaussian(mask, self.task.width, std, self.noise)
 
     def ascend(
         self,

@@ -8,6 +8,7 @@ from functools import cache
 from itertools import combinations, product
 from pathlib import Path
 from tempfile import mkdtemp
+from zlib import crc32
 
 import lightning as L
 import logs
@@ -127,6 +128,7 @@ def named(mix: dict[str, str]) -> str:
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
 @pytest.mark.parametrize("mix", [*mixes(), *presets()], ids=named)
 def test_it_trains_is_finite_and_resumes(mix: dict[str, str], tmp_path: Path):
+    """Every other one is stopped and goes on; tests/test_resume.py does so with every piece."""
     trainer, whole = fit(mix)
     assert trainer.global_step == 4
     for name, value in trainer.callback_metrics.items():
@@ -136,6 +138,8 @@ def test_it_trains_is_finite_and_resumes(mix: dict[str, str], tmp_path: Path):
     assert all(weight.isfinite().all() for weight in after.values())
     assert any(not torch.equal(weight, after[f"task.{name}"]) for name, weight in before.items())
 
+    if crc32(named(mix).encode()) % 2:
+        return
     half, _ = fit(mix, stop=True)
     assert half.global_step == 2
     half.save_checkpoint(tmp_path / "half.ckpt")

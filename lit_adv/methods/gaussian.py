@@ -45,7 +45,7 @@ class Gaussian(FineTuner):
         if not self.attacks:
             return super().training_step(batch, batch_idx)
         self.expect(self.std)
-        delta = self.gaussian(batch, self.std)
+        delta = self.task.within(batch, self.gaussian(batch, self.std))
         with self.one_batch():  # a proximal penalty passes at the clean input as well
             losses = self.losses(batch, delta)  # L(e + delta)
             self.note("loss/adversarial", losses.mean())

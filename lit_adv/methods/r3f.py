@@ -74,5 +74,5 @@ class R3F(FineTuner):
     def draw(self, batch: Batch) -> Tensor:
         """The noise z of the chosen kind."""
         if self.kind == "normal":
-            return self.gaussian(batch, self.size)
+            return self.task.within(batch, self.gaussian(batch, self.size))
         return self.sample(batch, self.size, norm="linf")

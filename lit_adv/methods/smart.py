@@ -92,7 +92,7 @@ class SMART(FineTuner):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if not self.attacks:
             return super().training_step(batch, batch_idx)
-        delta = self.gaussian(batch, self.noise_std)
+        delta = self.task.within(batch, self.gaussian(batch, self.noise_std))
         with self.one_batch():
             clean = self.logits(batch)  # f(e)
             still = clean.detach()

@@ -87,7 +87,7 @@ class VAT(FineTuner):
             if not held:  # its graph goes before those of the other passes come
                 self.accumulate(batch, losses)
 
-            q = self.direction(virtual)  # q_0
+            q = self.gaussian(virtual, 1.0)  # q_0
             for _ in range(self.steps):
                 probe = self.probe(virtual, q)  # xi * unit(q)
                 q = self.ascent(virtual, probe, lambda p: self.task.towards(p, clean, virtual))
@@ -110,10 +110,6 @@ class VAT(FineTuner):
         unlabelled: Batch = batch["unlabelled"]  # pyright: ignore[reportAssignmentType]
         with torch.no_grad(), standstill.statistics_kept(self.task):
             return unlabelled, self.logits(unlabelled)
-
-    def direction(self, batch: Batch) -> Tensor:
-        """Normal noise: a direction, which no range of inputs limits."""
-        return ball.gaussian(self.task.mask(batch), self.task.width, self.strength, self.noise)
 
     def probe(self, batch: Batch, q: Tensor) -> Tensor:
         """`xi * unit(q)`, on real tokens."""
