@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 BESIDE = "trained_beside"
 """In a `state_dict`: the digest of the weights that are left out."""
+COPY = ".original_module."
+"""In a name: the part that a trained one stands in for, which is of no use."""
 SOME = 64
 """Numbers of each weight that a digest goes by."""
 
@@ -30,8 +32,12 @@ def hold_only_what_trains(network: nn.Module) -> None:
     In their place stands what tells them from others: weights that are trained beside these are of
     no use beside any others, and loading them there ends in a ValueError.
     """
-    frozen = {name: w for name, w in network.named_parameters() if not w.requires_grad}
-    beside = digest(frozen)
+    frozen = {
+        name: w
+        for name, w in network.named_parameters(remove_duplicate=False)
+        if not w.requires_grad
+    }
+    beside = digest({name: w for name, w in frozen.items() if COPY not in name})
 
     def leave_out(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: Any) -> None:
         for name in frozen_names:

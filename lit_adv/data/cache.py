@@ -16,7 +16,7 @@ from lit_adv.data.tokenised import COLUMNS, Tokenised
 from lit_adv.kinds.kind import Kind
 from lit_adv.kinds.labels import Labels
 
-FORMAT = 2
+FORMAT = 3
 """Of the files; another number where they change."""
 
 
@@ -97,4 +97,5 @@ def _key(tokenizer: PreTrainedTokenizerBase) -> str:
     state = json.loads(backend.to_str())
     # The last use has left them there; the next one sets its own.
     del state["truncation"], state["padding"]
-    return json.dumps([tokenizer.truncation_side, tokenizer.model_input_names, state])
+    special = [getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "cls", "sep")]
+    return json.dumps([tokenizer.truncation_side, tokenizer.model_input_names, special, state])

@@ -1,6 +1,6 @@
 """From the columns of tables to splits: labels become class indices, or numbers for regression."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,16 +47,32 @@ class Columns:
         size = max(1, round(held_out * len(parts["train"])))
         for name in ("test", "validation"):
             if name not in parts:
+                if not kind.may_be_cut:
+                    raise ValueError(
+                        f"data.{name}: task={kind.name} needs rows of their own to measure by, and "
+                        f"there is no {name} split"
+                    )
                 parts["train"], parts[name] = parts["train"].cut(size, seed)
         return Splits(**parts, label_names=names)
 
-    def texts(self, table: Table) -> list[str]:
-        """The texts of a table."""
+    def texts(self, table: Table, split: str) -> list[str]:
+        """The texts of a table.
+
+        Raises:
+            ValueError: one is missing.
+        """
+        for row, text in enumerate(table[self.text], start=1):
+            if text is None:
+                raise ValueError(f"data.text={self.text}: row {row} of the {split} split has none")
         return [str(text) for text in table[self.text]]
 
     def pairs(self, table: Table) -> list[str] | None:
-        """The second texts, if there are some."""
-        return [str(text) for text in table[self.text_pair]] if self.text_pair else None
+        """The second texts, if there are some; a missing one is empty."""
+        return self.beside(table, self.text_pair) if self.text_pair else None
+
+    def beside(self, table: Table, column: str) -> list[str]:
+        """Texts beside the texts; a missing one is empty."""
+        return ["" if text is None else str(text) for text in table[column]]
 
     @property
     def of_labelled_texts(self) -> dict[str, str]:
@@ -95,17 +111,17 @@ class Columns:
         """
         if self.label_names is not None:
             return list(self.label_names)
-        values = set(labels)
-        if not values:
+        values: set[Any] = {value for value in labels if isinstance(value, Hashable)}
+        if not labels:
             return []
-        if all(isinstance(value, int) for value in values):
+        if all(isinstance(value, int) for value in labels):
             if min(values) < 0:
                 raise ValueError(
                     f"{key or self.key}: the train split has the label {min(values)}, which is no "
                     "class index; an unlabelled split cannot be trained on"
                 )
             return [str(index) for index in range(max(values) + 1)]
-        if all(isinstance(value, str) and value for value in values):
+        if all(isinstance(value, str) and value for value in labels):
             return sorted(values)
         odd = next(v for v in labels if not isinstance(v, int | str) or v == "")
         row = list(labels).index(odd) + 1

@@ -22,7 +22,7 @@ class Digits(Images):
 
     Raises:
         ValueError: a size below 1, or nothing is left to train on.
-        ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: scikit-learn is not installed.
     """
 
     validation_size: int = 200
@@ -35,7 +35,7 @@ class Digits(Images):
 
     def load(self) -> ImageSplits:
         if find_spec("sklearn") is None:
-            raise ModuleNotFoundError(
+            raise ValueError(
                 "data=digits: the images come with scikit-learn, which is not installed; pip "
                 "install scikit-learn"
             )

@@ -42,8 +42,8 @@ class CausalLM(Kind):
         return {**prompt, "data.text": columns.text}
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
-        texts = columns.texts(table)
-        prompts = None if self.prompt is None else [str(text) for text in table[self.prompt]]
+        texts = columns.texts(table, name)
+        prompts = None if self.prompt is None else columns.beside(table, self.prompt)
         return Split(texts=texts, pairs=prompts, labels=[0] * len(texts))
 
     def tokenised(
@@ -60,6 +60,8 @@ class CausalLM(Kind):
         for row, (before, text) in enumerate(zip(given, learnt, strict=True), start=1):  # pyright: ignore
             prompt = [*begin, *before]
             ids = [*prompt, *text, *end][:max_length]
+            if not [*text, *end]:
+                raise ValueError(f"data.text: a text is empty (row {row} of a split)")
             if len(ids) <= len(prompt):
                 raise ValueError(
                     f"data.max_length={max_length}: the prompt of row {row} has {len(prompt)} "

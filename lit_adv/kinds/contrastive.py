@@ -48,12 +48,16 @@ class Contrastive(Kind):
     adapters = "FEATURE_EXTRACTION"
     new_head = False
 
+    @property
+    def may_be_cut(self) -> bool:
+        return self.similarity is None
+
     def needs(self, columns: Columns) -> dict[str, str]:
         named = {"task.positive": self.positive, "task.negative": self.negative}
         return {"data.text": columns.text, **{k: v for k, v in named.items() if v is not None}}
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
-        texts = columns.texts(table)
+        texts = columns.texts(table, name)
         if self.similarity is not None and name != "train":
             for key in ("similarity", "compared"):
                 if getattr(self, key) not in table:
@@ -61,12 +65,16 @@ class Contrastive(Kind):
                         f"task.{key}={getattr(self, key)}: no such column in the {name} split; it "
                         f"has {', '.join(table)}"
                     )
-            others = [str(text) for text in table[self.compared]]
-            values = [float(value) for value in table[self.similarity]]
+            others = columns.beside(table, self.compared)
+            key = f"task.similarity={self.similarity}"
+            values = [
+                columns.label_of(value, None, row, name, key)
+                for row, value in enumerate(table[self.similarity], start=1)
+            ]
             return Split(texts=[list(p) for p in zip(texts, others, strict=True)], labels=values)
-        views = [texts, texts if self.positive is None else list(map(str, table[self.positive]))]
+        views = [texts, texts if self.positive is None else columns.beside(table, self.positive)]
         if self.negative is not None:
-            views.append(list(map(str, table[self.negative])))
+            views.append(columns.beside(table, self.negative))
         rows = [list(row) for row in zip(*views, strict=True)]
         return Split(texts=rows, labels=[0] * len(rows))
 

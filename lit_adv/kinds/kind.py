@@ -40,6 +40,11 @@ class Kind(ABC):
     drops_tokens: ClassVar[bool] = False
     """Whether words may be left out of training texts."""
 
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether training rows may stand in for a missing split."""
+        return True
+
     @abstractmethod
     def needs(self, columns: Columns) -> dict[str, str]:
         """The columns that have to be there, by the key that names them."""

@@ -49,7 +49,7 @@ class Labels(Kind):
             columns.label_of(value, names, row, name)
             for row, value in enumerate(table[columns.label], start=1)
         ]
-        return Split(texts=columns.texts(table), pairs=columns.pairs(table), labels=labels)
+        return Split(texts=columns.texts(table, name), pairs=columns.pairs(table), labels=labels)
 
     def tokenised(
         self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Tokenised
 from lit_adv.kinds.kind import Kind, class_sizes
@@ -39,21 +39,22 @@ class MultiLabel(Kind):
         return columns.of_labelled_texts
 
     def names(self, columns: Columns, train: Table) -> list[str]:
-        rows = [row for row in train[columns.label] if _is_list(row)]
+        rows = lists(train[columns.label], columns.key, "train")
         return columns.names_in([value for row in rows for value in row])
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
         assert names is not None
+        rows = lists(table[columns.label], columns.key, name)
         labels = []
-        for row, values in enumerate(table[columns.label], start=1):
-            if not _is_list(values):
-                raise ValueError(
-                    f"data.label={columns.label}: row {row} of the {name} split has {values!r}, "
-                    "which is no list of labels; choose task=auto for one label per row"
-                )
+        for row, values in enumerate(rows, start=1):
             given = {columns.label_of(value, names, row, name) for value in values}
+            if len(given) < len(values):
+                raise ValueError(
+                    f"{columns.key}: row {row} of the {name} split names a label twice: "
+                    f"{values!r}; rows list their labels, by name or index, not zeros and ones"
+                )
             labels.append([int(index in given) for index in range(len(names))])
-        return Split(texts=columns.texts(table), pairs=columns.pairs(table), labels=labels)
+        return Split(texts=columns.texts(table, name), pairs=columns.pairs(table), labels=labels)
 
     def tokenised(
         self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
@@ -73,7 +74,3 @@ class MultiLabel(Kind):
             label_smoothing=self.label_smoothing,
             **place,
         )
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)

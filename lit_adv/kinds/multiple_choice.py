@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Tokenised
 from lit_adv.kinds.kind import Kind
@@ -36,13 +37,15 @@ class MultipleChoice(Kind):
     adapters = "SEQ_CLS"
 
     def needs(self, columns: Columns) -> dict[str, str]:
-        named = [self.choices] if isinstance(self.choices, str) else list(self.choices)
-        several = {f"task.choices[{i}]": name for i, name in enumerate(named)}
+        several = {"task.choices": self.choices} if isinstance(self.choices, str) else {}
+        if not isinstance(self.choices, str):
+            several = {f"task.choices[{i}]": name for i, name in enumerate(self.choices)}
         return {"data.text": columns.text, **several, "data.label": columns.label}
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
         if isinstance(self.choices, str):
-            rows = [[str(choice) for choice in row] for row in table[self.choices]]
+            cells = lists(table[self.choices], f"task.choices={self.choices}", name)
+            rows = [[str(choice) for choice in row] for row in cells]
         else:
             parts = (table[column] for column in self.choices)
             rows = [[str(choice) for choice in row] for row in zip(*parts, strict=True)]
@@ -55,7 +58,7 @@ class MultipleChoice(Kind):
                     f"choices, the first {count}; all need as many, two or more"
                 )
             labels.append(columns.label_of(label, [str(i) for i in range(count)], row, name))
-        questions = columns.texts(table)
+        questions = columns.texts(table, name)
         texts = [[question] * count for question in questions]
         return Split(texts=texts, pairs=rows, labels=labels)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Tokenised
 from lit_adv.kinds.kind import Kind, class_sizes
@@ -55,17 +56,19 @@ class TokenClassification(Kind):
         return self.tags
 
     def names(self, columns: Columns, train: Table) -> list[str]:
-        return columns.names_in([tag for row in train[self.tags] for tag in row], self._key)
+        return columns.names_in(
+            [tag for row in lists(train[self.tags], self._key, "train") for tag in row], self._key
+        )
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
         texts, labels = [], []
-        for row, (words, tags) in enumerate(
-            zip(table[self.words], table[self.tags], strict=True), start=1
-        ):
-            if isinstance(words, str) or len(words) != len(tags):
+        both = (lists(table[self.words], f"task.words={self.words}", name),)
+        both += (lists(table[self.tags], self._key, name),)
+        for row, (words, tags) in enumerate(zip(*both, strict=True), start=1):
+            if len(words) != len(tags):
                 raise ValueError(
                     f"task.words={self.words}: row {row} of the {name} split has not as many words "
-                    "as tags; each needs a list, of one length"
+                    "as tags"
                 )
             texts.append([str(word) for word in words])
             labels.append([columns.label_of(tag, names, row, name, self._key) for tag in tags])
@@ -74,19 +77,20 @@ class TokenClassification(Kind):
     def tokenised(
         self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> Tokenised:
+        # As running text: split into words, byte-level tokenizers would take most for other ones.
         encoded = tokenizer(
-            split.texts,
-            is_split_into_words=True,
+            [" ".join(words) for words in split.texts],
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
             return_special_tokens_mask=True,
+            return_offsets_mapping=True,
         )
-        labels = []
-        for row, tags in enumerate(split.labels):
-            words = [None, *encoded.word_ids(row)]
-            first = zip(words[1:], words, strict=False)
-            labels.append([IGNORED if w is None or w == before else tags[w] for w, before in first])
+        offsets: Any = encoded["offset_mapping"]
+        labels = [
+            first_pieces(words, tags, ends)
+            for words, tags, ends in zip(split.texts, split.labels, offsets, strict=True)
+        ]
         return Tokenised.joined({**encoded, "token_labels": labels}, None)
 
     def corpus(self, split: Split) -> Iterator[str]:
@@ -107,3 +111,24 @@ class TokenClassification(Kind):
             label_smoothing=self.label_smoothing,
             **place,
         )
+
+
+def first_pieces(
+    words: Sequence[str], tags: Sequence[int], offsets: Sequence[tuple[int, int]]
+) -> list[int]:
+    """The label of every token: a word's, at its first piece; a blank by itself is none.
+
+    Args:
+        words: of the text, which is these with a blank between each two.
+        tags: of the words.
+        offsets: where each token begins and ends in the text; special ones are empty.
+    """
+    word_at: list[int | None] = []
+    for number, word in enumerate(words):
+        word_at += [*[number] * len(word), None]
+    labels, before = [], None
+    for start, end in offsets:
+        word = word_at[end - 1] if end > start else None  # by its end: it may begin with the blank
+        labels.append(IGNORED if word is None or word == before else tags[word])
+        before = before if word is None else word
+    return labels

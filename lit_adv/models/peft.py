@@ -58,11 +58,11 @@ class LoRA:
         """Put adapters into the model's network, in place.
 
         Raises:
-            ModuleNotFoundError: peft is not installed.
+            ValueError: peft is not installed.
             ValueError: no module has such a name, or the model is one for images.
         """
         if find_spec("peft") is None:
-            raise ModuleNotFoundError("peft=lora: peft is not installed; pip install peft")
+            raise ValueError("peft=lora: peft is not installed; pip install peft")
         if not isinstance(model, Model):
             raise ValueError("peft=lora: for texts; choose peft=none")
         from peft import LoraConfig, get_peft_model  # here: seconds that other trainings need not
@@ -85,6 +85,8 @@ class LoRA:
                 network: Any = get_peft_model(model.network, config)
         except ValueError as error:
             raise ValueError(f"peft.target_modules={named}: {_first_line(error)}") from error
+        if any(getattr(module, "gradient_checkpointing", False) for module in network.modules()):
+            network.disable_input_require_grads()  # see regions: peft has hooked the embeddings
         hold_only_what_trains(network)
         model.network = network
 

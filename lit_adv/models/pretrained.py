@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoTokenizer
 
@@ -67,6 +68,11 @@ def build(
             **kind.sizes(splits),
         )
 
+    if kind.architecture == "CausalLM" and sees_ahead(network):
+        raise ValueError(
+            f"model.name={name}: it sees the words behind a word, which it would have to predict; "
+            "choose a decoder for task=causal_lm"
+        )
     if tokenizer.pad_token is None:  # decoders: padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     if network.config.pad_token_id is None:
@@ -96,3 +102,11 @@ def packaged(folder: str | None) -> str | None:
         return None
     path = Path(spec.submodule_search_locations[0]) / rest
     return str(path) if path.is_dir() else None
+
+
+@torch.no_grad()
+def sees_ahead(network: Any) -> bool:
+    """Whether what a network answers at a word depends on those behind it."""
+    words = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]])
+    first, second = network.eval()(words, attention_mask=torch.ones_like(words)).logits[:, :3]
+    return not torch.allclose(first, second, rtol=1e-4, atol=1e-6)

@@ -78,7 +78,8 @@ class Contrastive(Task):
     def pool(self, states: Tensor, real: Tensor) -> Tensor:
         """[texts, tokens, width] -> [texts, width]."""
         if self.pooling == "first":
-            return states[:, 0]
+            first = real.argmax(1)  # behind padding at the left
+            return states[torch.arange(len(states), device=states.device), first]
         real = real.unsqueeze(-1).to(states.dtype)
         return (states * real).sum(1) / real.sum(1).clamp(min=1)
 

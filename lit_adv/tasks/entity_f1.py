@@ -24,7 +24,7 @@ class EntityF1(Metric):
         options: of torchmetrics' Metric.
 
     Raises:
-        ModuleNotFoundError: nervaluate is not installed.
+        ValueError: nervaluate is not installed.
         ValueError: a tag is none of these.
     """
 
@@ -37,7 +37,7 @@ class EntityF1(Metric):
     def __init__(self, label_names: Sequence[str], of: str = "f1", **options: Any) -> None:
         super().__init__(**options)
         if find_spec("nervaluate") is None:
-            raise ModuleNotFoundError(
+            raise ValueError(
                 "task=token_classification: entities are read by nervaluate, which is not "
                 "installed (it needs Python 3.11); pip install nervaluate"
             )

@@ -19,7 +19,7 @@ from lit_adv.kinds.kind import Kind
 from lit_adv.kinds.labels import Labels, weights_of
 from lit_adv.kinds.multi_label import MultiLabel
 from lit_adv.kinds.multiple_choice import MultipleChoice
-from lit_adv.kinds.token_classification import TokenClassification
+from lit_adv.kinds.token_classification import TokenClassification, first_pieces
 from lit_adv.models import tiny
 
 KINDS: dict[str, Kind] = {
@@ -75,12 +75,13 @@ def test_the_first_piece_of_a_word_has_its_tag_and_no_other_has_one(tmp_path: Pa
     for place, row in enumerate(batch["index"].tolist()):
         words, tags = table[row]["tokens"], table[row]["tags"]
         wanted_ids, wanted = [tokenizer.cls_token_id], [-100]
-        for word, tag in zip(words, tags, strict=True):
+        for place_of, (word, tag) in enumerate(zip(words, tags, strict=True)):
             pieces = tokenizer([word], is_split_into_words=True, add_special_tokens=False)
             ids = pieces["input_ids"]
             wanted_ids += ids
             index = ["B-per", "I-per", "O"].index(tag)
-            wanted += [index] + [-100] * (len(ids) - 1)
+            blank = int(tokenizer.convert_ids_to_tokens(ids)[0] == "Ġ" and place_of > 0)
+            wanted += [-100] * blank + [index] + [-100] * (len(ids) - 1 - blank)
         wanted_ids, wanted = [*wanted_ids, tokenizer.sep_token_id], [*wanted, -100]
         real = int(batch["attention_mask"][place].sum())
         assert batch["input_ids"][place, :real].tolist() == wanted_ids
@@ -191,10 +192,20 @@ def test_rows_of_several_texts_are_batched_by_their_longest():
     ("kind", "table", "says"),
     [
         (TokenClassification(), {"tokens": [["a", "b"]], "tags": [["O"]]}, "not as many words"),
-        (TokenClassification(), {"tokens": ["a b"], "tags": [["O", "O"]]}, "not as many words"),
+        (TokenClassification(), {"tokens": ["a b"], "tags": [["O", "O"]]}, "which is no list"),
         (TokenClassification(), {"tokens": [["a"]], "tags": [[-1]]}, r"task\.tags=tags: .*-1"),
         (TokenClassification(), {"text": ["a"]}, r"task\.words=tokens: no such column"),
-        (MultiLabel(), {"text": ["a", "b"], "label": [["x"], "x"]}, "no list of labels"),
+        (TokenClassification(), {"tokens": [["a"]], "tags": [1]}, r"task\.tags=tags: .* no list"),
+        (MultiLabel(), {"text": ["a", "b"], "label": [["x"], "x"]}, r"row 2 .* 'x', which is no l"),
+        (MultiLabel(), {"text": ["a"], "label": [[0, 1, 0]]}, "names a label twice"),
+        (MultiLabel(), {"text": ["a"], "label": [[["x"]]]}, r"data\.label=label: row 1"),
+        (Labels(), {"text": [None], "label": [0]}, r"data\.text=text: row 1 .* has none"),
+        (
+            MultipleChoice(),
+            {"text": ["a"], "choices": [{"text": ["b", "c"]}], "label": [0]},
+            r"task\.choices=choices: row 1 .* no list",
+        ),
+        (MultipleChoice(), {"text": ["a"], "label": [0]}, r"task\.choices=choices: no such column"),
         (MultipleChoice(), {"text": ["a"], "choices": [["x"]], "label": [0]}, "two or more"),
         (
             MultipleChoice(),
@@ -220,6 +231,43 @@ def test_numbers_without_rows_to_compare_are_named():
     tables: dict[str, Any] = dict.fromkeys(("train", "validation", "test"), {"text": ["a", "b"]})
     with pytest.raises(ValueError, match=r"task\.similarity=score: no such column in the valid"):
         Columns().splits(tables, 0.1, 0, Contrastive(similarity="score"))
+
+
+def test_similarities_need_rows_of_their_own_and_numbers():
+    table = {"text": ["a", "b"], "text_pair": ["c", "d"], "score": [1.0, None]}
+    kind = Contrastive(similarity="score")
+    with pytest.raises(ValueError, match="there is no test split"):
+        Columns().splits({"train": table}, 0.5, 0, kind)
+    tables: dict[str, Any] = dict.fromkeys(("train", "validation", "test"), table)
+    with pytest.raises(ValueError, match=r"task\.similarity=score: row 2 of the validation split"):
+        Columns().splits(tables, 0.5, 0, kind)
+
+
+def test_a_missing_prompt_is_an_empty_one():
+    table = {"text": ["a", "b"], "prompt": [None, "c"]}
+    split = CausalLM(prompt="prompt").split(Columns(), "train", table, None)
+    assert split.pairs == ["", "c"]
+
+
+def test_words_are_tokenised_as_in_running_text():
+    """Byte-level tokenizers take a word behind a blank for another than the same word without."""
+    offsets = [(0, 0), (0, 3), (3, 9), (9, 10), (10, 12), (0, 0)]  # "ann smiths x": blank inside
+    found = first_pieces(
+        ["ann", "smith", "xy"], [1, 2, 3], [(0, 0), (0, 3), (3, 7), (7, 9), (9, 12)]
+    )
+    assert found == [-100, 1, 2, -100, 3]
+    assert first_pieces(["ann", "smiths", "x"], [1, 2, 3], offsets[:3]) == [-100, 1, 2]
+    assert first_pieces(["a", "b"], [1, 2], [(0, 1), (1, 2), (2, 3)]) == [1, -100, 2]  # a blank
+
+
+def test_two_ends_of_text_are_two_files_of_the_cache(tmp_path: Path):
+    data = _data(tmp_path, "causal_lm")
+    tokenizer = _fed(data)
+    (first,) = data.val_dataloader()
+    tokenizer.sep_token = "[MASK]"
+    data.tokenise(tokenizer)
+    (second,) = data.val_dataloader()
+    assert not torch.equal(first["input_ids"], second["input_ids"])
 
 
 def test_a_prompt_that_leaves_nothing_to_learn_is_refused(tmp_path: Path):

@@ -9,6 +9,10 @@ import transformers
 from commandline import refusal, train
 from kinds.tables import write
 
+from lit_adv.data.local import Local
+from lit_adv.kinds.causal_lm import CausalLM
+from lit_adv.models import tiny
+
 SMALL = [
     "data.batch_size=8",
     "model.width=16",
@@ -65,12 +69,14 @@ def test_adapters_and_accordance_serve_every_kind(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     others = ["peft=lora", "callbacks=[default,accordance]", "trainer.max_epochs=1"]
-    plain = [argument for argument in others if kind != "multiple_choice" or "peft" not in argument]
     found: dict[str, Any] = train(
-        monkeypatch, tmp_path / "run", *_arguments(tmp_path, kind, *plain)
+        monkeypatch, tmp_path / "run", *_arguments(tmp_path, kind, *others)
     )
     assert found["train"]["steps"] == 3
     assert (tmp_path / "run/export").is_dir()
+    kept = [name for name in _weights(tmp_path / "run") if name.startswith("task.network.")]
+    trained = ("lora_", ".modules_to_save.default.", "task.network.trained_beside")
+    assert kept and all(any(part in name for part in trained) for name in kept)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +120,45 @@ def test_class_weights_and_smoothing_are_the_losses_that_are_trained(
         "task.label_smoothing=0.2",
     )
     assert plain["test"] == even["test"] and plain["test"]["loss"] != other["test"]["loss"]
+
+
+def test_adapters_of_a_decoder_learn_answers_to_prompts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """One that was pretrained, and pads at the left."""
+    path = write(tmp_path / "rows", "causal_lm")
+    data = Local(path=str(path), text_pair=None)
+    data.kind = CausalLM(prompt="prompt")
+    tokenizer = tiny.train_tokenizer(data.splits, 300, 64)
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(tmp_path / "decoder")
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 16}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    sizes |= {"initializer_range": 0.3}
+    config = transformers.LlamaConfig(vocab_size=len(tokenizer), **sizes, **heads)
+    base = transformers.LlamaForCausalLM(config)
+    base.save_pretrained(tmp_path / "decoder")
+
+    rows = ["data=local", f"data.path={path}", "data.text_pair=null", "task=causal_lm"]
+    model = ["model=pretrained", f"model.name={tmp_path / 'decoder'}", "task.prompt=prompt"]
+    small = [argument for argument in SMALL if not argument.startswith("model.")]
+    encoder = transformers.BertLMHeadModel(
+        transformers.BertConfig(vocab_size=len(tokenizer), **sizes, num_attention_heads=2)
+    )
+    encoder.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    said = refusal(
+        *(monkeypatch, capsys, tmp_path / "refused", *small, *rows, "model=pretrained"),
+        f"model.name={tmp_path / 'encoder'}",
+    )
+    assert "it sees the words behind a word" in said
+    options = [*small, *rows, *model, "peft=lora", "method=freelb"]
+    before = train(monkeypatch, tmp_path / "before", *options, "optimizer.lr=0")
+    found = train(
+        monkeypatch, tmp_path / "run", *options, "optimizer.lr=1e-2", "trainer.max_epochs=10"
+    )
+    assert found["test"]["perplexity"] < 0.7 * before["test"]["perplexity"]
+    merged = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "run/export").state_dict()
+    moved = {name for name, w in base.state_dict().items() if not torch.equal(w, merged[name])}
+    assert moved and all("q_proj" in name or "v_proj" in name for name in moved)

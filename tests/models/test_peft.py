@@ -1,8 +1,10 @@
 """LoRA: which parts of a network train."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
+import torch
 from transformers import (
     BartConfig,
     BartForSequenceClassification,
@@ -14,6 +16,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
+from lit_adv import regions
 from lit_adv.models.model import Model
 from lit_adv.models.peft import LoRA, heads
 
@@ -66,6 +69,34 @@ def test_a_head_that_was_pretrained_stands_still():
     LoRA(r=2).adapt(model)
     trained = [name for name, weight in model.network.named_parameters() if weight.requires_grad]
     assert trained and all("lora_" in name for name in trained)
+    kept = {name for name in model.network.state_dict() if "lora_" not in name}
+    assert kept == {"trained_beside"}  # nor the head, which shares the table of words
+
+
+def test_under_another_seed_a_pretrained_body_is_the_same_and_another_is_not():
+    bodies = {}
+    for body, seed in ((0, 1), (0, 2), (3, 1)):
+        torch.manual_seed(body)
+        network = BertForTokenClassification(BertConfig(**SMALL))
+        torch.manual_seed(seed)
+        network.classifier.reset_parameters()
+        model = Model(network=network, tokenizer=None, adapters="TOKEN_CLS")  # pyright: ignore
+        LoRA(r=2).adapt(model)
+        bodies[body, seed] = model.network
+    state = bodies[0, 1].state_dict()
+    bodies[0, 2].load_state_dict(state)
+    with pytest.raises(ValueError, match="are not those here"):
+        bodies[3, 1].load_state_dict(state)
+    deepcopy(bodies[0, 2]).load_state_dict(state)
+
+
+def test_recomputed_layers_do_not_reach_to_frozen_words():
+    network = BertForTokenClassification(BertConfig(**SMALL))
+    regions.prepare(network, gradient_checkpointing=True)
+    model = Model(network=network, tokenizer=None, adapters="TOKEN_CLS")  # pyright: ignore
+    LoRA(r=2).adapt(model)
+    words = network.get_input_embeddings()(torch.tensor([[1, 2]]))
+    assert not words.requires_grad
 
 
 def test_a_name_is_no_pattern():
