@@ -19,8 +19,9 @@ class Evaluated(L.LightningModule):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
-        self.val_metrics = task.metrics().clone(prefix="val/")
-        self.test_metrics = task.metrics().clone(prefix="test/")
+        self.val_metrics, self.test_metrics = task.metrics(), task.metrics()
+        # Not by `clone`, which copies deeply what has just been made.
+        self.val_metrics.prefix, self.test_metrics.prefix = "val/", "test/"
         # Not the mean by Lightning, which over processes truncates how many examples each has.
         self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
 
