@@ -305,7 +305,7 @@ def test_training_goes_on_to_the_last_bit(mode: Any, recompute: bool):
         regions.prepare(module.task.network, gradient_checkpointing=recompute)
         return fit(module, batches(4), callbacks=callbacks)
 
-    watched = run(PenaltyInequality(1, mode=mode))
+    watched = run(PenaltyInequality(1, mode=mode, picture=False))
     alone = run()
     same(watched.gradients, alone.gradients)
     same(watched.weights, alone.weights)
@@ -395,13 +395,13 @@ def test_anybodys_network_for_digits_is_measured_and_drawn(tmp_path: Path):
 
 @pytest.mark.parametrize("accumulate, steps", [(1, [0, 3]), (2, [0])])
 def test_it_measures_at_the_first_batch_of_every_nth_step(accumulate: int, steps: list[int]):
-    callback = PenaltyInequality(3)
+    callback = PenaltyInequality(3, picture=False)
     fit(tuned(MeanPool(), accumulate_grad_batches=accumulate), batches(5), callbacks=[callback])
     assert [row["step"] for row in callback.series] == steps
 
 
 def test_a_resumed_series_is_that_of_an_uninterrupted_training(tmp_path: Path):
-    whole, half = PenaltyInequality(2), PenaltyInequality(2)
+    whole, half = (PenaltyInequality(2, picture=False) for _ in range(2))
     save = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
     data = batches(3)
     options = {"epochs": 3, "enable_checkpointing": True}
