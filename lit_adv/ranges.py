@@ -31,6 +31,17 @@ def whole(bound: int, key: str, value: int, remedy: str = "") -> int:
     return at_least(bound, key, value, remedy)
 
 
+def share(key: str, value: float) -> float:
+    """The value, if it lies in [0, 1).
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"{key}={value}: needs to lie in [0, 1)")
+    return value
+
+
 def one_of(choices: tuple[Choice, ...], key: str, value: Choice) -> Choice:
     """The value, if it is one of the choices.
 

@@ -116,11 +116,10 @@ def check(attack: DictConfig, data: Batched[Any]) -> None:
     Raises:
         ValueError: the data are no texts, a value is out of its range, or a resource is missing.
     """
+    names = ", ".join(attack.recipes)
     if not isinstance(data, TextData):
-        names = ", ".join(attack.recipes)
         raise ValueError(f"attack={names}: exchanges words, and the data are images; attack=none")
     if not isinstance(data.kind, Labels):
-        names = ", ".join(attack.recipes)
         raise ValueError(
             f"attack={names}: for task=auto, not for task={data.kind.name}; choose attack=none"
         )

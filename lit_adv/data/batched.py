@@ -10,68 +10,28 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lit_adv.data.batches import LengthGroupedBatches, SharedBatches
+from lit_adv.data.rows import Rows, RowSet
 from lit_adv.data.training_loader import TrainingLoader
+from lit_adv.kinds.kind import Kind
+from lit_adv.kinds.labels import Labels
 from lit_adv.ranges import whole
-
-
-class SplitOf(Protocol):
-    """Rows before they are batched."""
-
-    def __len__(self) -> int: ...
-
-    def cut(self, size: int, seed: int) -> tuple[Any, Any]:
-        """Two parts drawn at random: all but `size` rows, and `size` rows."""
-        ...
 
 
 class SplitsOf(Protocol):
     """Training, validation and test rows."""
 
     train: Any
-    label_names: Any
+    kind: Any
 
     def items(self) -> list[tuple[str, Any]]:
         """The splits by name."""
         ...
 
 
-class RowSet(Dataset[dict[str, np.ndarray]]):
-    """A data set that is asked for the rows of a batch, not for single ones."""
-
-    @property
-    @abstractmethod
-    def lengths(self) -> np.ndarray:
-        """Of every row: those of like lengths share a batch."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray]: ...
-
-
 Loaded = TypeVar("Loaded", bound=SplitsOf)
-
-
-class Rows(RowSet):
-    """Some rows of a set, which keep their numbers."""
-
-    def __init__(self, whole: RowSet, rows: np.ndarray) -> None:
-        self.whole, self.rows = whole, rows
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Of every row."""
-        return self.whole.lengths[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        return self.whole[self.rows[list(rows)].tolist()]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -102,6 +62,8 @@ class Batched(L.LightningDataModule, Generic[Loaded]):
             value = getattr(self, name)
             if value is not None:
                 whole(1, f"data.{name}", value)
+        self.kind: Kind = Labels()
+        """What the rows teach; to be said before they are loaded."""
         self._splits: Loaded | None = None
         self._sets: dict[str, RowSet] = {}
         self._collate: Callable[[dict[str, np.ndarray]], dict[str, Tensor]] | None = None
@@ -136,6 +98,7 @@ class Batched(L.LightningDataModule, Generic[Loaded]):
                     )
             if self.limit is not None and self.limit < len(splits.train):
                 splits.train = splits.train.cut(self.limit, self.seed)[1]
+            splits.kind = self.kind
             self._splits = splits
         return self._splits
 

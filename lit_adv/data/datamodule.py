@@ -14,7 +14,6 @@ from lit_adv.data.drop_token import DropToken
 from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Collate
-from lit_adv.kinds.kind import Kind
 from lit_adv.kinds.labels import Labels
 from lit_adv.ranges import whole
 
@@ -40,8 +39,6 @@ class TextData(Batched[Splits]):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole(1, "data.max_length", self.max_length)
-        self.kind: Kind = Labels()
-        """What the rows teach; to be said before they are loaded."""
         self.tokenizer: PreTrainedTokenizerBase | None = None
         """Of the texts, once they are tokenised."""
         self.drop_token: DropToken | None = None
@@ -65,12 +62,6 @@ class TextData(Batched[Splits]):
             order_seed,
             labels_tokens=self.kind.labels_tokens,
         )
-
-    @property
-    def splits(self) -> Splits:
-        splits = super().splits
-        splits.kind = self.kind
-        return splits
 
     def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
         """Tokenise all splits, or take them from the cache; order batches by this seed."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_adv.data.batched import Batched, RowSet
-from lit_adv.kinds.kind import Kind
+from lit_adv.data.batched import Batched
+from lit_adv.data.rows import RowSet
 from lit_adv.kinds.labels import Labels
 
 
@@ -77,11 +77,6 @@ class ImageSplits:
 class Images(Batched[ImageSplits]):
     """Base of all image data: subclasses load the splits."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.kind: Kind = Labels()
-        """What the images teach; to be said before they are loaded."""
-
     @abstractmethod
     def load(self) -> ImageSplits:
         """Read or make the three splits."""
@@ -92,9 +87,7 @@ class Images(Batched[ImageSplits]):
             raise ValueError(
                 f"task={self.kind.name}: for texts, and the data are images; task=auto"
             )
-        splits = super().splits
-        splits.kind = self.kind
-        return splits
+        return super().splits
 
     def adapt(self, model: Any, order_seed: int = 0) -> None:
         if model.tokenizer is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv.data.batched import RowSet
+from lit_adv.data.rows import RowSet
 from lit_adv.data.splits import Split
 from lit_adv.tasks.cross_entropy import IGNORED
 
@@ -37,13 +37,15 @@ class Tokenised(RowSet):
         self.columns, self.starts, self.labels, self.texts = columns, starts, labels, texts
 
     @classmethod
-    def of(
-        cls, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, texts: int = 1
-    ) -> "Tokenised":
-        """Tokenise texts, or pairs, cut to `max_length` tokens; so many of them are a row."""
+    def of(cls, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int) -> "Tokenised":
+        """Tokenise texts or pairs, or the lists of them that rows have, cut to `max_length`."""
+        texts, pairs, count = split.texts, split.pairs, 1
+        if isinstance(texts[0], list):
+            count = len(texts[0])
+            texts, pairs = _flat(texts), None if pairs is None else _flat(pairs)
         encoded = tokenizer(
-            split.texts,
-            split.pairs,
+            texts,
+            pairs,
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
@@ -51,7 +53,7 @@ class Tokenised(RowSet):
         )
         regression = any(isinstance(label, float) for label in split.labels)
         labels = np.asarray(split.labels, dtype=np.float32 if regression else np.int64)
-        return cls.joined(encoded, labels, texts)
+        return cls.joined(encoded, labels, count)
 
     @classmethod
     def joined(
@@ -85,6 +87,10 @@ class Tokenised(RowSet):
         found = {name: column[places] for name, column in self.columns.items()}
         found |= {"lengths": lengths, "index": index}
         return found if self.labels is None else {**found, "labels": self.labels[index]}
+
+
+def _flat(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [text for row in rows for text in row]
 
 
 class Collate:

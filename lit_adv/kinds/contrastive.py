@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import Tokenised
 from lit_adv.kinds.kind import Kind
 from lit_adv.tasks.contrastive import Contrastive as Task
 
@@ -77,12 +75,6 @@ class Contrastive(Kind):
             views.append(columns.beside(table, self.negative))
         rows = [list(row) for row in zip(*views, strict=True)]
         return Split(texts=rows, labels=[0] * len(rows))
-
-    def tokenised(
-        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Tokenised:
-        flat = Split(texts=[text for row in split.texts for text in row], labels=split.labels)
-        return Tokenised.of(flat, tokenizer, max_length, texts=len(split.texts[0]))
 
     def corpus(self, split: Split) -> Iterator[str]:
         for row in split.texts:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv.data.tokenised import Tokenised
 from lit_adv.tasks.task import Task
 
 if TYPE_CHECKING:
     from lit_adv.data.columns import Columns, Table
     from lit_adv.data.splits import Split, Splits
-    from lit_adv.data.tokenised import Tokenised
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -65,11 +65,11 @@ class Kind(ABC):
             ValueError: a row cannot be read.
         """
 
-    @abstractmethod
     def tokenised(
         self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> Tokenised:
         """The rows in tokens, cut to `max_length` per text."""
+        return Tokenised.of(split, tokenizer, max_length)
 
     def corpus(self, split: Split) -> Iterator[str]:
         """All texts, for a tokenizer that is trained on them."""
@@ -77,8 +77,8 @@ class Kind(ABC):
         yield from split.pairs or []
 
     def sizes(self, splits: Splits) -> dict[str, Any]:
-        """What a network's configuration says of its outputs."""
-        return {}
+        """What a network's configuration says of its outputs: of classes, number and names."""
+        return {} if splits.label_names is None else class_sizes(splits.label_names)
 
     @abstractmethod
     def task(self, network: nn.Module, splits: Splits, **place: Any) -> Task:

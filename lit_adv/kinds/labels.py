@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import Tokenised
-from lit_adv.kinds.kind import Kind, class_sizes
+from lit_adv.kinds.kind import Kind
 from lit_adv.ranges import one_of
 from lit_adv.tasks.classification import Classification
 from lit_adv.tasks.cross_entropy import balanced
@@ -51,13 +49,8 @@ class Labels(Kind):
         ]
         return Split(texts=columns.texts(table, name), pairs=columns.pairs(table), labels=labels)
 
-    def tokenised(
-        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Tokenised:
-        return Tokenised.of(split, tokenizer, max_length)
-
     def sizes(self, splits: Splits) -> dict[str, Any]:
-        return {"num_labels": 1} if splits.label_names is None else class_sizes(splits.label_names)
+        return {"num_labels": 1} if splits.label_names is None else super().sizes(splits)
 
     def task(self, network: nn.Module, splits: Any, **place: Any) -> Classification | Regression:
         """Of texts; or, with their place, of images."""
@@ -89,6 +82,11 @@ class Labels(Kind):
         mean = sum(values) / len(values)
         variance = sum((value - mean) ** 2 for value in values) / len(values)
         return Regression(network, variance=variance, **place)
+
+
+def kind_of(splits: Any) -> Kind:
+    """What the rows of these splits teach: a label each, if nothing else is said."""
+    return splits.kind or Labels()
 
 
 def weights_of(asked: Any, labels: Any, count: int) -> list[float] | None:

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import Tokenised
-from lit_adv.kinds.kind import Kind, class_sizes
+from lit_adv.kinds.kind import Kind
 from lit_adv.tasks.multi_label import MultiLabel as Task
 
 if TYPE_CHECKING:
@@ -56,14 +54,8 @@ class MultiLabel(Kind):
             labels.append([int(index in given) for index in range(len(names))])
         return Split(texts=columns.texts(table, name), pairs=columns.pairs(table), labels=labels)
 
-    def tokenised(
-        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Tokenised:
-        return Tokenised.of(split, tokenizer, max_length)
-
     def sizes(self, splits: Splits) -> dict[str, Any]:
-        assert splits.label_names is not None
-        return {**class_sizes(splits.label_names), "problem_type": "multi_label_classification"}
+        return {**super().sizes(splits), "problem_type": "multi_label_classification"}
 
     def task(self, network: nn.Module, splits: Splits, **place: Any) -> Task:
         assert splits.label_names is not None

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
-from lit_adv.data.tokenised import Tokenised
 from lit_adv.kinds.kind import Kind
 from lit_adv.tasks.multiple_choice import MultipleChoice as Task
 
@@ -37,8 +35,9 @@ class MultipleChoice(Kind):
     adapters = "SEQ_CLS"
 
     def needs(self, columns: Columns) -> dict[str, str]:
-        several = {"task.choices": self.choices} if isinstance(self.choices, str) else {}
-        if not isinstance(self.choices, str):
+        if isinstance(self.choices, str):
+            several = {"task.choices": self.choices}
+        else:
             several = {f"task.choices[{i}]": name for i, name in enumerate(self.choices)}
         return {"data.text": columns.text, **several, "data.label": columns.label}
 
@@ -61,16 +60,6 @@ class MultipleChoice(Kind):
         questions = columns.texts(table, name)
         texts = [[question] * count for question in questions]
         return Split(texts=texts, pairs=rows, labels=labels)
-
-    def tokenised(
-        self, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> Tokenised:
-        assert split.pairs is not None
-        texts, pairs = (
-            [text for row in rows for text in row] for rows in (split.texts, split.pairs)
-        )
-        flat = Split(texts=texts, pairs=pairs, labels=split.labels)
-        return Tokenised.of(flat, tokenizer, max_length, texts=len(split.texts[0]))
 
     def corpus(self, split: Split) -> Iterator[str]:
         for question, choices in zip(split.texts, split.pairs or [], strict=True):

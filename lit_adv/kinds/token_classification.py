@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_adv.data.lists import lists
 from lit_adv.data.splits import Split, Splits
 from lit_adv.data.tokenised import Tokenised
-from lit_adv.kinds.kind import Kind, class_sizes
+from lit_adv.kinds.kind import Kind
 from lit_adv.kinds.labels import weights_of
 from lit_adv.tasks.cross_entropy import IGNORED
 from lit_adv.tasks.token_classification import TokenClassification as Task
@@ -61,10 +61,10 @@ class TokenClassification(Kind):
         )
 
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
+        all_words = lists(table[self.words], f"task.words={self.words}", name)
+        all_tags = lists(table[self.tags], self._key, name)
         texts, labels = [], []
-        both = (lists(table[self.words], f"task.words={self.words}", name),)
-        both += (lists(table[self.tags], self._key, name),)
-        for row, (words, tags) in enumerate(zip(*both, strict=True), start=1):
+        for row, (words, tags) in enumerate(zip(all_words, all_tags, strict=True), start=1):
             if len(words) != len(tags):
                 raise ValueError(
                     f"task.words={self.words}: row {row} of the {name} split has not as many words "
@@ -96,10 +96,6 @@ class TokenClassification(Kind):
     def corpus(self, split: Split) -> Iterator[str]:
         for words in split.texts:
             yield " ".join(words)
-
-    def sizes(self, splits: Splits) -> dict[str, Any]:
-        assert splits.label_names is not None
-        return class_sizes(splits.label_names)
 
     def task(self, network: nn.Module, splits: Splits, **place: Any) -> Task:
         assert splits.label_names is not None

@@ -7,7 +7,7 @@ from lit_adv.cost import Cost
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.onset import Timing
-from lit_adv.ranges import at_least
+from lit_adv.ranges import at_least, share
 from lit_adv.recipe import LATER
 from lit_adv.tasks.task import Batch, Task
 
@@ -54,8 +54,7 @@ class RDrop(FineTuner):
         self.alpha = at_least(0, "method.alpha", alpha)
         layers = [module for module in task.modules() if isinstance(module, nn.Dropout)]
         if dropout is not None:
-            if not 0 <= dropout < 1:
-                raise ValueError(f"method.dropout={dropout}: needs to lie in [0, 1)")
+            share("method.dropout", dropout)
             for layer in layers:
                 layer.p = dropout
         if alpha > 0 and not layers:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lit_adv.data.images import ImageSplits
-from lit_adv.kinds.labels import Labels
+from lit_adv.kinds.labels import kind_of
 from lit_adv.tasks.classification import HeadInit
 from lit_adv.tasks.place import Pixels
 from lit_adv.tasks.task import Task
@@ -36,7 +36,8 @@ class ImageModel:
     def task(self, splits: ImageSplits) -> Task:
         """Classification of images whose perturbations stay in the range."""
         place: dict[str, Any] = {"at": Pixels(self.low, self.high), "head_init": self.head_init}
-        return (splits.kind or Labels()).task(self.network, splits, **place)
+        kind: Any = kind_of(splits)  # one of labels, or the data would have said so
+        return kind.task(self.network, splits, **place)
 
     def write(self, folder: Path, weights: dict[str, Tensor]) -> None:
         """Write the network: as transformers do, or its weights in safetensors."""

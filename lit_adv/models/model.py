@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_adv import adapters
 from lit_adv.data.splits import Splits
-from lit_adv.kinds.labels import Labels
+from lit_adv.kinds.labels import Labels, kind_of
 from lit_adv.tasks.classification import HeadInit
 from lit_adv.tasks.task import Task
 
@@ -57,7 +57,7 @@ class Model:
         Raises:
             ValueError: the head is to be that of classes, and there are none.
         """
-        kind = splits.kind or Labels()
+        kind = kind_of(splits)
         place: dict[str, Any] = {"at": self.at, "special_tokens": self.special_tokens}
         if self.head_init != "random":
             if not isinstance(kind, Labels):

@@ -9,8 +9,9 @@ from torch import nn
 
 from lit_adv.adapters import hold_only_what_trains
 from lit_adv.models.image_model import ImageModel
+from lit_adv.models.loading import loading
 from lit_adv.models.model import Model
-from lit_adv.ranges import at_least, whole
+from lit_adv.ranges import at_least, share, whole
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -51,15 +52,14 @@ class LoRA:
     def __post_init__(self) -> None:
         whole(1, "peft.r", self.r)
         at_least(0, "peft.alpha", self.alpha)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"peft.dropout={self.dropout}: needs to lie in [0, 1)")
+        share("peft.dropout", self.dropout)
 
     def adapt(self, model: Model | ImageModel) -> None:
         """Put adapters into the model's network, in place.
 
         Raises:
-            ValueError: peft is not installed.
-            ValueError: no module has such a name, or the model is one for images.
+            ValueError: peft is not installed, no module has such a name, or the model is one for
+                images.
         """
         if find_spec("peft") is None:
             raise ValueError("peft=lora: peft is not installed; pip install peft")
@@ -79,12 +79,10 @@ class LoRA:
             use_rslora=self.rslora,
             task_type=model.adapters,
         )
-        try:
-            with warnings.catch_warnings():  # of names that peft has not yet learnt
-                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is depr")
-                network: Any = get_peft_model(model.network, config)
-        except ValueError as error:
-            raise ValueError(f"peft.target_modules={named}: {_first_line(error)}") from error
+        with loading(f"peft.target_modules={named}"), warnings.catch_warnings():
+            # Of names that peft has not yet learnt.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is depr")
+            network: Any = get_peft_model(model.network, config)
         if any(getattr(module, "gradient_checkpointing", False) for module in network.modules()):
             network.disable_input_require_grads()  # see regions: peft has hooked the embeddings
         hold_only_what_trains(network)
@@ -96,7 +94,3 @@ def heads(network: nn.Module) -> list[str]:
     body = getattr(network, "base_model_prefix", "")
     parts = network.named_children()
     return [name for name, part in parts if name != body and any(True for _ in part.parameters())]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -10,8 +10,7 @@ from transformers import AutoTokenizer
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
-from lit_adv.kinds.kind import Kind
-from lit_adv.kinds.labels import Labels
+from lit_adv.kinds.labels import kind_of
 from lit_adv.models.loading import loading
 from lit_adv.models.mlm_correction import correct
 from lit_adv.models.model import Model, of_texts
@@ -52,7 +51,7 @@ def build(
             trained by masking.
     """
     splits = of_texts(splits, "pretrained")
-    kind: Kind = splits.kind or Labels()
+    kind = kind_of(splits)
     architecture: Any = getattr(
         transformers, f"AutoModelFor{kind.architecture}" if kind.architecture else "AutoModel"
     )

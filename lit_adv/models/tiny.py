@@ -16,8 +16,7 @@ from transformers import (
 
 from lit_adv import regions
 from lit_adv.data.splits import Splits
-from lit_adv.kinds.kind import Kind
-from lit_adv.kinds.labels import Labels
+from lit_adv.kinds.labels import kind_of
 from lit_adv.models.initial import Init, initialise
 from lit_adv.models.model import Model, of_texts
 from lit_adv.tasks.classification import HeadInit
@@ -74,7 +73,7 @@ def build(
         ValueError: the data are images.
     """
     splits = of_texts(splits, "tiny")
-    kind: Kind = splits.kind or Labels()
+    kind = kind_of(splits)
     tokenizer = train_tokenizer(splits, vocabulary, max_tokens)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -128,7 +127,7 @@ def train_tokenizer(splits: Splits, vocabulary: int, max_tokens: int) -> PreTrai
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((splits.kind or Labels()).corpus(splits.train), trainer)
+    tokenizer.train_from_iterator(kind_of(splits).corpus(splits.train), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -6,4 +6,4 @@ from typing import TypeAlias
 from torch import Tensor
 
 Batch: TypeAlias = Mapping[str, Tensor]
-"""Each has a row for every example; `labels` among them."""
+"""Each has a row for every example."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.ranges import share
 
 IGNORED = -100
 """The label of what has none: of padding, of a prompt, of the later pieces of a word."""
@@ -72,10 +73,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"task.label_smoothing={label_smoothing}: needs to lie in [0, 1)")
         self.weights = PerClass("task.class_weights", class_weights, num_labels)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = share("task.label_smoothing", label_smoothing)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """[batch, C], [batch] -> [batch]."""

@@ -14,6 +14,7 @@ from torchmetrics.classification import (
 
 from lit_adv.functional import divergence
 from lit_adv.functional.precision import at_least_float32
+from lit_adv.ranges import share
 from lit_adv.tasks.cross_entropy import PerClass
 from lit_adv.tasks.place import Place
 from lit_adv.tasks.task import Batch, Task
@@ -53,10 +54,9 @@ class MultiLabel(Task):
         super().__init__(network, at=at, special_tokens=special_tokens)
         if num_labels < 2:
             raise ValueError(f"num_labels={num_labels}: one label is a classification of two")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"task.label_smoothing={label_smoothing}: needs to lie in [0, 1)")
         self.positive_weights = PerClass("task.positive_weights", positive_weights, num_labels)
-        self.num_labels, self.label_smoothing = num_labels, label_smoothing
+        self.num_labels = num_labels
+        self.label_smoothing = share("task.label_smoothing", label_smoothing)
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         logits = at_least_float32(logits)
