@@ -21,8 +21,9 @@ from torch import Tensor
 
 from benchmarks.memory import MIB, Rise
 from benchmarks.subject import Subject, build
+from lit_adv.accordance.how import batch_labels, task_losses
 from lit_adv.accordance.probe import Probe
-from lit_adv.callbacks.gradient_accordance import GradientAccordance, batch_labels, task_losses
+from lit_adv.callbacks.gradient_accordance import GradientAccordance
 from lit_adv.descent import Descent
 from lit_adv.functional.accordance import Accordance
 from lit_adv.functional.sketch import CountSketch

@@ -69,10 +69,10 @@ class Auto(Flood):
         self.factor = at_least(0, "flood.factor", factor)
         self.once = once
         self.accordance = accordance or GradientAccordance(against="both", batches=16)
-        if self.accordance.against == ("train" if pairs == "validation" else "validation"):
+        if self.accordance.how.against == ("train" if pairs == "validation" else "validation"):
             raise ValueError(
                 f"flood.pairs={pairs}: not measured with "
-                f"flood.accordance.against={self.accordance.against}; set both"
+                f"flood.accordance.against={self.accordance.how.against}; set both"
             )
         self.accordance.pairs = pairs
         self.accordance.listeners.append(self.hear)

@@ -15,7 +15,7 @@ from testbed import FREE, METHODS, Recorder, Run, batches, bert, classify, fit, 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lit_adv.callbacks.gradient_accordance import task_losses
+from lit_adv.accordance.how import task_losses
 from lit_adv.updates.sam import SAM
 
 pytestmark = pytest.mark.filterwarnings(
