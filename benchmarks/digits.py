@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.markdown import spread
 from lit_adv import results
 from lit_adv.attacks.embedding_pgd import AccuracyUnderPGD, EmbeddingPGD
 from lit_adv.data.digits import Digits
@@ -109,14 +110,9 @@ def show(found: dict[str, dict[str, list[dict[str, float]]]]) -> None:
         for method, runs in methods.items():
             times = [run["seconds"] for run in runs]
             ratio = f"{mean(times) / mean(plain):.1f}" if plain else "-"
-            row = [spread([run[key] for run in runs]) for key in ("clean", "robust")]
+            row = [spread([run[key] for run in runs], 3) for key in ("clean", "robust")]
             table.add_row(model, method, *row, ratio)
     Console().print(table)
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
 
 
 if __name__ == "__main__":

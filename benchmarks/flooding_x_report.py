@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.flooding_x import FOLDER, METRICS
+from benchmarks.markdown import filled, spread, table
 from lit_adv.accordance.picture import STYLES
 from lit_adv.accordance.readings import SERIES, Direction, Reading, changes
 from lit_adv.curves import GREY, ORANGE
@@ -60,7 +61,7 @@ def changed(run: dict[str, Any], series: str, direction: Direction, hysteresis: 
 def signals(runs: Runs) -> str:
     """Each trigger: how often it fires, and how many epochs after the lowest validation loss."""
     head = ["data", "series", "standard errors", "runs", "fired", "epochs late"]
-    lines = [head, ["---"] * 2 + ["---:"] * 4]
+    lines: list[list[str]] = []
     for data, settings in runs.items():
         for series, direction, hysteresis in TRIGGERS:
             plain = settings["plain"]
@@ -68,8 +69,8 @@ def signals(runs: Runs) -> str:
             late = [epoch - best for epoch, best in fired if epoch]
             name = f"`{series}` {direction.replace('_', ' ')}"
             count = [str(len(plain)), str(len(late))]
-            lines.append([data, name, f"{hysteresis:g}", *count, _spread(late, 1)])
-    return _table(lines)
+            lines.append([data, name, f"{hysteresis:g}", *count, spread(late, 1)])
+    return table(head, lines, names=2)
 
 
 def outcomes(runs: Runs) -> str:
@@ -80,7 +81,7 @@ def outcomes(runs: Runs) -> str:
     """
     head = ["data", "run", "seeds", *(f"test {name.replace('_', ' ')}" for name in METRICS)]
     head.append("accuracy over early stopping")
-    lines = [head, ["---"] * 2 + ["---:"] * 5]
+    lines: list[list[str]] = []
     for data, settings in runs.items():
         bar = {run["seed"]: stopped(run)["accuracy"] for run in settings["plain"]}
         for setting in sorted(settings, key=lambda name: (name != "plain", name)):
@@ -90,27 +91,19 @@ def outcomes(runs: Runs) -> str:
                 f"{setting}, stopped early": [stopped(run) for run in found],
             }
             for name, tests in rows.items():
-                cells = [_spread([test[metric] for test in tests], 3) for metric in METRICS]
+                cells = [spread([test[metric] for test in tests], 3) for metric in METRICS]
                 gains = [
                     test["accuracy"] - bar[run["seed"]]
                     for test, run in zip(tests, found, strict=True)
                     if run["seed"] in bar
                 ]
-                lines.append([data, name, str(len(tests)), *cells, _spread(gains, 3)])
-    return _table(lines)
+                lines.append([data, name, str(len(tests)), *cells, spread(gains, 3)])
+    return table(head, lines, names=2)
 
 
 def stopped(run: dict[str, Any]) -> dict[str, float]:
     """The test figures at the epoch of the lowest validation loss."""
     return run["epochs"][lowest(run) - 1]["test"]
-
-
-def filled(text: str, tables: dict[str, str]) -> str:
-    """The text with each table between the marks that name it."""
-    for name, table in tables.items():
-        (before, _, rest), end = text.partition(f"<!-- {name} -->\n"), f"<!-- /{name} -->"
-        text = f"{before}<!-- {name} -->\n{table}\n{end}{rest.partition(end)[2]}"
-    return text
 
 
 def draw(data: str, plain: list[dict[str, Any]], path: Path) -> None:
@@ -141,22 +134,11 @@ def _band(axes: Any, seeds: list[list[float]], **style: Any) -> None:
     columns = list(zip(*seeds, strict=True))
     epochs = range(1, len(columns) + 1)
     middle = [mean(column) for column in columns]
-    spread = [stdev(column) if len(column) > 1 else 0.0 for column in columns]
+    deviation = [stdev(column) if len(column) > 1 else 0.0 for column in columns]
     axes.plot(epochs, middle, markersize=4, **style)
-    low = [m - s for m, s in zip(middle, spread, strict=True)]
-    high = [m + s for m, s in zip(middle, spread, strict=True)]
+    low = [m - s for m, s in zip(middle, deviation, strict=True)]
+    high = [m + s for m, s in zip(middle, deviation, strict=True)]
     axes.fill_between(epochs, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _spread(values: list[float] | list[int], digits: int) -> str:
-    if not values:
-        return "-"
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
-
-
-def _table(lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -8,8 +8,10 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
+
+from benchmarks import markdown
+from benchmarks.markdown import spread
 
 METRICS = ("accuracy", "loss", "calibration_error")
 
@@ -27,15 +29,11 @@ def table(results: list[dict[str, Any]], split: str = "test") -> str:
         groups[" + ".join(part for part in parts if part != "none")].append(result)
 
     head = ["run", "seeds", *(f"{split} {name.replace('_', ' ')}" for name in METRICS)]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    lines: list[list[str]] = []
     for name, runs in groups.items():
-        cells = [_spread([run[split][metric] for run in runs]) for metric in METRICS]
+        cells = [spread([run[split][metric] for run in runs], 4) for metric in METRICS]
         lines.append([f"`{name}`", str(len(runs)), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f} ± {stdev(values):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
+    return markdown.table(head, lines)
 
 
 def _is(path: Path) -> bool:
