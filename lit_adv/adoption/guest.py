@@ -99,6 +99,12 @@ class Guest(FineTuner):
             self.training_weights = [w for w in self.training_weights if id(w) in stepped]
 
     @property
+    def inert(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Here what are settings there are arguments, and which tokens may move the batch says."""
+        said = super().inert.replace("model.at and model.special_tokens", "at")
+        return said.replace("method.", "")
+
+    @property
     def trains(self) -> bool:
         """Whether the pass at hand trains, and is none of a second look."""
         return not (

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv import ranges
 from lit_adv.adapters import inner
 from lit_adv.functional.drop_token import COLUMNS, drop
 from lit_adv.random_state import apart
-from lit_adv.ranges import at_least
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,7 @@ class DropToken:
         Raises:
             ValueError: the share is out of range, or the network cannot be told its words' places.
         """
-        if not at_least(0, "model.drop_token", share) < 1:
-            raise ValueError(f"model.drop_token={share}: needs to lie in [0, 1)")
-        if not share:
+        if not ranges.share("model.drop_token", share):
             return None
         if "position_ids" not in inspect.signature(inner(network).forward).parameters:
             raise ValueError(

@@ -356,6 +356,17 @@ def test_what_cannot_be_adopted_is_refused_with_what_to_do(make: Callable[[], An
     assert str(refused.value).startswith(says)
 
 
+@pytest.mark.parametrize("method, look", [("fgm", "; look at at"), ("rdrop", "; look at dropout")])
+def test_what_perturbs_nothing_says_which_arguments_to_look_at(method: str, look: str):
+    network = bert()
+    torch.nn.init.zeros_(network.classifier.weight)
+    options = {"logits": "network.classifier"} if method == "rdrop" else {}
+    module = adopt(Theirs(network, rate=0.0), method, **options)
+    with pytest.raises(ValueError, match="nothing was perturbed") as refused:
+        train(module, batches(1))
+    assert str(refused.value).endswith(look)
+
+
 def test_a_step_without_a_loss_is_refused():
     class Skips(Rich):
         def training_step(self, batch: Tensors, batch_idx: int) -> Any:
