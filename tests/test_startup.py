@@ -22,6 +22,11 @@ def test_the_package_imports_nothing_heavy():
     assert imported("import lit_adv") == []
 
 
+def test_who_only_reads_runs_draws_nothing():
+    """As the process that hands out the jobs of a sweep does, and each of its jobs."""
+    assert imported("import lit_adv.sweeps.progress, lit_adv.sweeps.job, lit_adv.reports") == []
+
+
 @pytest.mark.parametrize("command", ["train", "methods", "soup", "suggest_b", "report"])
 def test_help_imports_nothing_heavy(command: str):
     code = f"""

@@ -1,3 +1,16 @@
 """Reports of sweeps: `write` reads the folders of runs, finished or not, and says what came out."""
 
-from lit_adv.reports.report import write as write
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lit_adv.reports.report import write as write
+
+
+def __getattr__(name: str) -> Any:
+    if (
+        name == "write"
+    ):  # what only reads runs, as each job of a sweep does, need not load matplotlib
+        from lit_adv.reports.report import write
+
+        return write
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
