@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv import padding
 from lit_adv.attacks.batching import filled, padded
 from lit_adv.attacks.precision import autocast, chosen
 
@@ -47,8 +48,9 @@ class Reader:
     ) -> None:
         self.network, self.tokenizer = network.eval(), tokenizer
         self.device = next(network.parameters()).device
-        padding: Any = tokenizer.pad_token_id
-        self._padding = int(padding or 0)
+        filling: Any = tokenizer.pad_token_id
+        self._filling = int(filling or 0)
+        self._left = padding.side(network, tokenizer) == "left"
         self.max_length = max_length
         self.precision = chosen(precision, self.device)
         self.batch_tokens = batch_tokens
@@ -91,10 +93,10 @@ class Reader:
 
     def batch(self, texts: Sequence[Encoded]) -> dict[str, Tensor]:
         """What the network is called with, padded to the longest of these texts."""
-        left = self.tokenizer.padding_side == "left"
+        left = self._left
         tokens = [text.tokens for text in texts]
         batch = {
-            "input_ids": padded(tokens, self._padding, left),
+            "input_ids": padded(tokens, self._filling, left),
             "attention_mask": padded([(1,) * len(each) for each in tokens], 0, left),
         }
         if texts[0].types is not None:

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from transformers import PreTrainedTokenizerBase
 
+from lit_adv import padding
 from lit_adv.data.batched import Batched
 from lit_adv.data.cache import Cache
 from lit_adv.data.drop_token import DropToken
@@ -54,7 +55,8 @@ class TextData(Batched[Splits]):
                 f"model.drop_token={model.drop_token}: with task={self.kind.name} texts are learnt "
                 "whole; set it to 0"
             )
-        self.tokenise(model.tokenizer, order_seed)
+        side = padding.side(model.network, model.tokenizer)
+        self.tokenise(model.tokenizer, order_seed, side)
         self.drop_token = DropToken.of(
             model.drop_token,
             model.network,
@@ -63,10 +65,18 @@ class TextData(Batched[Splits]):
             labels_tokens=self.kind.labels_tokens,
         )
 
-    def tokenise(self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0) -> None:
-        """Tokenise all splits, or take them from the cache; order batches by this seed."""
+    def tokenise(
+        self, tokenizer: PreTrainedTokenizerBase, order_seed: int = 0, side: str | None = None
+    ) -> None:
+        """Tokenise all splits, or take them from the cache.
+
+        Args:
+            tokenizer: of the texts.
+            order_seed: of the order of training batches.
+            side: of the padding; None = the tokenizer's.
+        """
         self.tokenizer = tokenizer
-        self._collate, self._order_seed = Collate(tokenizer), order_seed
+        self._collate, self._order_seed = Collate(tokenizer, side), order_seed
         splits = dict(self.splits.items())
         if self.unlabelled is not None:
             splits["unlabelled"] = self._read_unlabelled(Path(self.unlabelled))

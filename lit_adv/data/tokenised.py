@@ -94,14 +94,18 @@ def _flat(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 class Collate:
-    """Rows to a batch: token columns padded on the tokenizer's side, with an attention mask.
+    """Rows to a batch: token columns padded on one side, with an attention mask.
 
     Of shape [batch, tokens]; [batch, texts, tokens] where a row has several texts. `index` is each
     row's number in its split: what is known of an example goes by it.
+
+    Args:
+        tokenizer: of the texts.
+        side: `left` or `right`; None = the tokenizer's. See `padding.side`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._left = tokenizer.padding_side == "left"
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, side: str | None = None) -> None:
+        self._left = (side or tokenizer.padding_side) == "left"
         padding = tokenizer.pad_token_id or 0
         self._padding = {"input_ids": padding, "special_tokens_mask": 1, "token_labels": IGNORED}
 

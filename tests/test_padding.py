@@ -1,0 +1,75 @@
+"""Padding: what a network answers to a text does not depend on its batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
+
+from lit_adv import padding
+from lit_adv.attacks.encoded import Reader
+from lit_adv.attacks.victim import Victim
+from lit_adv.data.reviews import Reviews
+from lit_adv.data.splits import Split
+from lit_adv.data.tokenised import Collate, Tokenised
+from lit_adv.models import tiny
+from lit_adv.tasks.classification import Classification
+
+TEXTS = ["the plot was good", "bad", "the long , long film felt rather tedious"]
+SIZES: dict[str, Any] = {
+    **{"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 16},
+    **{"num_attention_heads": 2, "initializer_range": 0.3},
+    **{"bos_token_id": None, "eos_token_id": None, "num_labels": 3},
+}
+NETWORKS: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, Any]]] = {
+    "gpt2": (transformers.GPT2Config, {"n_embd": 16, "n_layer": 2, "n_head": 2}),
+    "llama": (transformers.LlamaConfig, {}),
+    "opt": (transformers.OPTConfig, {"ffn_dim": 16, "word_embed_proj_dim": 16}),
+    "bert": (transformers.BertConfig, {}),
+    "roberta": (transformers.RobertaConfig, {}),
+    "deberta": (transformers.DebertaV2Config, {}),
+    "distilbert": (transformers.DistilBertConfig, {"dim": 16, "n_heads": 2, "hidden_dim": 16}),
+    "xlnet": (transformers.XLNetConfig, {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 16}),
+}
+
+
+def subject(name: str, side: str) -> tuple[Any, Any]:
+    """A network with large random weights, and a tokenizer that pads at a side."""
+    tokenizer = tiny.train_tokenizer(
+        Reviews(train_size=50, validation_size=1, test_size=1).splits, 400, 64
+    )
+    tokenizer.padding_side = side
+    torch.manual_seed(0)
+    config, options = NETWORKS[name]
+    sizes = {**SIZES, **options, "pad_token_id": tokenizer.pad_token_id}
+    network = AutoModelForSequenceClassification.from_config(
+        config(vocab_size=len(tokenizer), **sizes)
+    )
+    return network.double(), tokenizer
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_text_is_answered_in_a_batch_as_alone(name: str, side: str):
+    if (name, side) == ("xlnet", "right"):
+        pytest.skip("its tokenizers pad at the left")
+    network, tokenizer = subject(name, side)
+    task = Classification(network, num_labels=3).eval()
+    rows = Tokenised.of(Split(texts=TEXTS, labels=[1, 0, 2]), tokenizer, max_length=64)
+    collate = Collate(tokenizer, padding.side(network, tokenizer))
+    together = task(collate(rows[[0, 1, 2]]))
+    alone = torch.cat([task(collate(rows[[n]])) for n in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+    assert alone.std(0).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "xlnet"])
+def test_a_victim_answers_a_text_in_a_batch_as_alone(name: str):
+    network, tokenizer = subject(name, "left")
+    victim = Victim(Reader(network.float(), tokenizer, max_length=64, precision="32"))
+    keys = victim.keys(TEXTS)
+    for together, key in zip(victim.answer(keys), keys, strict=True):
+        (alone,) = victim.answer([key])
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
