@@ -77,7 +77,7 @@ class Borrowed(Task):
         return self.place.mask(batch, self.forward)
 
     def words(self, batch: Batch) -> Tensor:
-        return batch["input_ids"]
+        return self.place.words(batch, self.forward)
 
     def within(self, batch: Batch, delta: Tensor) -> Tensor:
         return self.place.within(batch, delta)

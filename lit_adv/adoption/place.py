@@ -60,6 +60,7 @@ class Place:
         except ValueError as error:
             self._problem = error
         self._seen: tuple[Any, Tensor] | None = None  # the last batch, and its mask
+        self._asked: tuple[Any, Tensor | None] | None = None  # and what a table was asked for
         self._width: int = 0
 
     @property
@@ -124,6 +125,29 @@ class Place:
             self._seen = batch, self._find_mask(batch, call)
         return self._seen[1]
 
+    def words(self, batch: Any, call: Callable[[Any], object]) -> Tensor:
+        """The row of the table that each token is, [batch, tokens]: what it is asked for.
+
+        Args:
+            batch: the batch at hand.
+            call: passes over it; begun, and broken off at the table, where the batch has no
+                `input_ids`.
+
+        Raises:
+            ValueError: no table of words is perturbed.
+        """
+        if isinstance(batch, Mapping) and "input_ids" in batch:
+            return batch["input_ids"]
+        if self._asked is None or self._asked[0] is not batch:
+            self._seen_by_module(batch, call)
+        assert self._asked is not None
+        if self._asked[1] is None:
+            raise ValueError(
+                f"at={self.at}: this method goes by words, and this module is not asked for any; "
+                "name the table that has them"
+            )
+        return self._asked[1]
+
     def examples(self, batch: Any) -> int:
         """How many the batch has: the first size of its first tensor, or of what is perturbed."""
         first = next(_tensors(batch), None)
@@ -159,6 +183,7 @@ class Place:
         self, batch: Any, call: Callable[[Any], object]
     ) -> tuple[torch.Size, Tensor | None]:
         """The shape of what is perturbed, and what a table of words was asked for."""
+        self._asked = batch, None
         if self._module is None:
             if self.valid is not None:
                 self.valid.check(_input(batch))
@@ -173,6 +198,7 @@ class Place:
             handle.remove()
             before.rewind()
         ids = asked[0] if asked and isinstance(self._module, nn.Embedding) else None
+        self._asked = batch, ids
         return (output if isinstance(output, Tensor) else output[0]).shape, ids
 
 

@@ -22,6 +22,7 @@ from lit_adv.adoption.adopted import Adopted
 from lit_adv.descent import Descent
 from lit_adv.flood.fixed import Fixed
 from lit_adv.methods.fgm import FGM
+from lit_adv.methods.tavat import TAVAT
 from lit_adv.proximal.mbpp import MBPP
 from lit_adv.updates.sam import SAM
 
@@ -279,6 +280,32 @@ def test_padding_stays_clean_where_nothing_but_the_table_knows_of_it():
     clean, perturbed = module.added
     assert not clean.any() and not perturbed[ids == 0].any()
     close(perturbed.flatten(1).norm(dim=1), torch.full((3,), 0.5, dtype=torch.float64))
+
+
+class Named(Bag):
+    """The same texts in a dictionary."""
+
+    def training_step(self, batch: Tensors, batch_idx: int) -> Tensor:  # pyright: ignore
+        return super().training_step((batch["input_ids"], batch["labels"]), batch_idx)
+
+
+@pytest.mark.parametrize("method", [TAVAT(radius=0.5, step_size=0.2), FGM(radius=0.5, at="table")])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_words_are_what_the_table_is_asked_for(method: Any, accumulate: int):
+    ids = torch.tensor([[[5, 6, 7, 0], [8, 0, 0, 0], [9, 5, 0, 11]], [[4, 6, 6, 5]] * 3])
+    texts = [(rows, torch.tensor([0, 1, 1])) for rows in ids]
+    named = [{"input_ids": x, "labels": y} for x, y in texts]
+    modules = adopt(Bag(), method), adopt(Named(), method)
+    for module, data in zip(modules, (texts, named), strict=True):
+        train(module, data, max_epochs=2, accumulate_grad_batches=accumulate)
+    one, other = (dict(module.named_parameters()) for module in modules)
+    same(one, other)
+    assert not torch.equal(one["words.weight"], Bag().words.weight)
+
+
+def test_a_method_that_goes_by_words_asks_for_the_table_that_has_them():
+    with pytest.raises(ValueError, match=r"^at=net\.0: this method goes by words, and this mod"):
+        train(adopt(Vision(), FGM(at="table"), at="net.0"), images())
 
 
 def test_a_loss_of_few_examples_and_one_of_many_perturb_alike():
