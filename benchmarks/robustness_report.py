@@ -109,7 +109,8 @@ def draw(data: str, runs: dict[str, dict[int, dict[str, Any]]], path: Path) -> N
         yticklabels=list(runs),
         ylim=(len(runs) - 0.5, -0.5),
         xlim=(0, 100),
-        xlabel=f"accuracy, %, mean and standard deviation of {count} seeds",
+        xlabel="accuracy, %, "
+        + ("one seed" if count == 1 else f"mean and standard deviation of {count} seeds"),
         title=f"MiniLM on {data}",
     )
     axes.grid(axis="x", alpha=0.25)

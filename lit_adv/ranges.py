@@ -37,7 +37,7 @@ def share(key: str, value: float) -> float:
     Raises:
         ValueError: it does not.
     """
-    if not 0 <= value < 1:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ValueError(f"{key}={value}: needs to lie in [0, 1)")
     return value
 

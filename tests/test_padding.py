@@ -1,12 +1,13 @@
 """Padding: what a network answers to a text does not depend on its batch."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForSequenceClassification, PretrainedConfig
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig
 
 from lit_adv import padding
 from lit_adv.attacks.encoded import Reader
@@ -14,7 +15,7 @@ from lit_adv.attacks.victim import Victim
 from lit_adv.data.reviews import Reviews
 from lit_adv.data.splits import Split
 from lit_adv.data.tokenised import Collate, Tokenised
-from lit_adv.models import tiny
+from lit_adv.models import pretrained, tiny
 from lit_adv.tasks.classification import Classification
 
 TEXTS = ["the plot was good", "bad", "the long , long film felt rather tedious"]
@@ -53,16 +54,44 @@ def subject(name: str, side: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_text_is_answered_in_a_batch_as_alone(name: str, side: str):
-    if (name, side) == ("xlnet", "right"):
-        pytest.skip("its tokenizers pad at the left")
     network, tokenizer = subject(name, side)
     task = Classification(network, num_labels=3).eval()
     rows = Tokenised.of(Split(texts=TEXTS, labels=[1, 0, 2]), tokenizer, max_length=64)
-    collate = Collate(tokenizer, padding.side(network, tokenizer))
+    collate = Collate(tokenizer, padding.side(network))
     together = task(collate(rows[[0, 1, 2]]))
     alone = torch.cat([task(collate(rows[[n]])) for n in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
     assert alone.std(0).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "xlnet"])
+def test_what_is_loaded_agrees_with_its_tokenizer_and_so_does_what_is_exported(
+    name: str, tmp_path: Path
+):
+    """A tokenizer was left for generation, and another token is the padding than the network's."""
+    network, tokenizer = subject(name, "left")
+    network.config.pad_token_id = 3
+    network.float().save_pretrained(tmp_path / "saved")
+    tokenizer.init_kwargs["padding_side"] = "left"
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").padding_side == "left"
+    data = Reviews(train_size=50, validation_size=1, test_size=1)
+    model = pretrained.build(data.splits, name=str(tmp_path / "saved"))
+    data.adapt(model)
+    assert data._collate is not None
+    task = model.task(data.splits).eval()
+    rows = data._sets["train"]
+    together = task(data._collate(rows[[0, 1, 2, 3]]))
+    alone = torch.cat([task(data._collate(rows[[n]])) for n in range(4)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+    model.write(tmp_path / "export", model.network.state_dict())
+    texts = data.splits.train.texts[:4]
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "export").eval()
+    words = AutoTokenizer.from_pretrained(tmp_path / "export")
+    batches = [texts, *([text] for text in texts)]
+    answers = [loaded(**words(each, padding=True, return_tensors="pt")).logits for each in batches]
+    torch.testing.assert_close(answers[0], torch.cat(answers[1:]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "xlnet"])

@@ -141,12 +141,14 @@ class Place:
         if self._asked is None or self._asked[0] is not batch:
             self._seen_by_module(batch, call)
         assert self._asked is not None
-        if self._asked[1] is None:
+        ids = self._asked[1]
+        if ids is None or ids.ndim != 2:
+            asked = "" if ids is None else f" but for a tensor of shape {list(ids.shape)}"
             raise ValueError(
-                f"at={self.at}: this method goes by words, and this module is not asked for any; "
-                "name the table that has them"
+                f"at={self.at}: this method goes by words, [batch, tokens], and this module is not "
+                f"asked for any{asked}; name the table that has them"
             )
-        return self._asked[1]
+        return ids
 
     def examples(self, batch: Any) -> int:
         """How many the batch has: the first size of its first tensor, or of what is perturbed."""
@@ -189,7 +191,9 @@ class Place:
                 self.valid.check(_input(batch))
             return _input(batch).shape, None
         asked: list[Any] = []
-        handle = self._module.register_forward_pre_hook(lambda _, args: asked.extend(args[:1]))
+        handle = self._module.register_forward_pre_hook(
+            lambda _, args, named: asked.extend((*args, *named.values())[:1]), with_kwargs=True
+        )
         before = RandomState(self.device)
         try:
             with torch.no_grad(), standstill.statistics_kept(self._network):

@@ -50,7 +50,7 @@ class Reader:
         self.device = next(network.parameters()).device
         filling: Any = tokenizer.pad_token_id
         self._filling = int(filling or 0)
-        self._left = padding.side(network, tokenizer) == "left"
+        self._left = padding.side(network) == "left"
         self.max_length = max_length
         self.precision = chosen(precision, self.device)
         self.batch_tokens = batch_tokens

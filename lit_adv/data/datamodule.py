@@ -55,8 +55,7 @@ class TextData(Batched[Splits]):
                 f"model.drop_token={model.drop_token}: with task={self.kind.name} texts are learnt "
                 "whole; set it to 0"
             )
-        side = padding.side(model.network, model.tokenizer)
-        self.tokenise(model.tokenizer, order_seed, side)
+        self.tokenise(model.tokenizer, order_seed, padding.side(model.network))
         self.drop_token = DropToken.of(
             model.drop_token,
             model.network,

@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
-from lit_adv import regions
+from lit_adv import padding, regions
 from lit_adv.data.splits import Splits
 from lit_adv.kinds.labels import kind_of
 from lit_adv.models.loading import loading
@@ -72,10 +72,9 @@ def build(
             f"model.name={name}: it sees the words behind a word, which it would have to predict; "
             "choose a decoder for task=causal_lm"
         )
-    if tokenizer.pad_token is None:  # decoders: padding is masked, so any token will do
-        tokenizer.pad_token = tokenizer.eos_token
-    if network.config.pad_token_id is None:
-        network.config.pad_token_id = tokenizer.pad_token_id
+    padding.agree(network, tokenizer)
+    if kind.architecture != "CausalLM":  # what that exports goes on with a text at its right end
+        tokenizer.padding_side = padding.side(network)
     if mlm_correction:
         correct(network, tokenizer)
     regions.prepare(network, compile=compile, gradient_checkpointing=gradient_checkpointing)

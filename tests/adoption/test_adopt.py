@@ -265,7 +265,7 @@ class Bag(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         ids, labels = batch
-        vectors = self.words(ids)
+        vectors = self.words(input=ids)
         self.added.append((vectors - self.words.weight[ids]).detach())
         return F.cross_entropy(self.head(vectors.mean(1)), labels)
 
@@ -304,7 +304,9 @@ def test_words_are_what_the_table_is_asked_for(method: Any, accumulate: int):
 
 
 def test_a_method_that_goes_by_words_asks_for_the_table_that_has_them():
-    with pytest.raises(ValueError, match=r"^at=net\.0: this method goes by words, and this mod"):
+    with pytest.raises(
+        ValueError, match=r"^at=net\.0: this method goes by words, \[batch, tokens\], and"
+    ):
         train(adopt(Vision(), FGM(at="table"), at="net.0"), images())
 
 
