@@ -303,6 +303,22 @@ def test_words_are_what_the_table_is_asked_for(method: Any, accumulate: int):
     assert not torch.equal(one["words.weight"], Bag().words.weight)
 
 
+def test_words_of_several_texts_are_those_that_the_network_makes_one_batch_of():
+    class Choices(Named):
+        def training_step(self, batch: Tensors, batch_idx: int) -> Tensor:
+            ids = batch["input_ids"].flatten(0, 1)
+            return Bag.training_step(self, (ids, batch["labels"].repeat_interleave(2)), batch_idx)
+
+    ids = torch.tensor([[[5, 6, 7, 0], [8, 0, 0, 0]], [[9, 5, 0, 11], [4, 6, 6, 5]]])
+    labels = torch.tensor([0, 1])
+    flat = {"input_ids": ids.flatten(0, 1), "labels": labels.repeat_interleave(2)}
+    method = FGM(radius=0.5, at="table")
+    modules = adopt(Choices(), method), adopt(Named(), method)
+    for module, batch in zip(modules, ({"input_ids": ids, "labels": labels}, flat), strict=True):
+        train(module, [batch])
+    same(*(dict(module.named_parameters()) for module in modules))
+
+
 def test_a_method_that_goes_by_words_asks_for_the_table_that_has_them():
     with pytest.raises(
         ValueError, match=r"^at=net\.0: this method goes by words, \[batch, tokens\], and"
