@@ -39,11 +39,15 @@ def read(folder: Path = FOLDER) -> Found:
 
 def accuracies(run: dict[str, Any], *, calibrated: bool) -> dict[str, float]:
     """Accuracy under each attack, in per cent."""
-    attacks = run["attacks"].items()
     return {
         name: (found["calibrated"] if calibrated else found)["accuracy_under_attack"]
-        for name, found in attacks
+        for name, found in run["attacks"].items()
     }
+
+
+def withstood(run: dict[str, Any]) -> float:
+    """Calibrated accuracy, mean of the attacks, in per cent."""
+    return mean(accuracies(run, calibrated=True).values())
 
 
 def outcomes(found: Found) -> str:
@@ -56,7 +60,7 @@ def outcomes(found: Found) -> str:
     lines: list[list[str]] = []
     for data, runs in found.items():
         base = runs.get("finetune", {})
-        bar = {seed: mean(accuracies(run, calibrated=True).values()) for seed, run in base.items()}
+        bar = {seed: withstood(run) for seed, run in base.items()}
         for name, seeds in runs.items():
             cells = [data, f"`{name}`", str(len(seeds)), spread(clean(seeds), 1)]
             for attack in ATTACKS:
@@ -65,11 +69,7 @@ def outcomes(found: Found) -> str:
                     for c in (False, True)
                 )
                 cells.append(" / ".join(spread(values, 1) for values in both))
-            gains = [
-                mean(accuracies(run, calibrated=True).values()) - bar[seed]
-                for seed, run in seeds.items()
-                if seed in bar
-            ]
+            gains = [withstood(run) - bar[seed] for seed, run in seeds.items() if seed in bar]
             queries = [run["attacks"][ATTACKS[0]]["mean_queries"] for run in seeds.values()]
             cells += [spread(gains, 1), spread(queries, 1), slower(seeds, base)]
             lines.append(cells)
@@ -95,7 +95,7 @@ def draw(data: str, runs: dict[str, dict[int, dict[str, Any]]], path: Path) -> N
     """Accuracy before and under the attacks: full marks calibrated, hollow ones as published."""
     figure = Figure(figsize=(7.5, 0.55 * len(runs) + 1.4), layout="constrained")
     axes = figure.add_subplot()
-    for row, (_, seeds) in enumerate(runs.items()):
+    for row, seeds in enumerate(runs.values()):
         _point(axes, clean(seeds), row - 0.3, color=GREY, marker="D")
         for place, (attack, (color, marker)) in enumerate(MARKS.items()):
             for calibrated in (False, True):

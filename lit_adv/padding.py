@@ -29,6 +29,6 @@ def agree(network: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.pad_token_id is not None:
-        config: Any = inner(network).config
+    config: Any = getattr(inner(network), "config", None)
+    if config is not None and tokenizer.pad_token_id is not None:
         config.pad_token_id = tokenizer.pad_token_id

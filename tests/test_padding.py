@@ -94,9 +94,10 @@ def test_what_is_loaded_agrees_with_its_tokenizer_and_so_does_what_is_exported(
     torch.testing.assert_close(answers[0], torch.cat(answers[1:]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert", "xlnet"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "xlnet"])
 def test_a_victim_answers_a_text_in_a_batch_as_alone(name: str):
     network, tokenizer = subject(name, "left")
+    network.config.pad_token_id = 3
     victim = Victim(Reader(network.float(), tokenizer, max_length=64, precision="32"))
     keys = victim.keys(TEXTS)
     for together, key in zip(victim.answer(keys), keys, strict=True):

@@ -48,6 +48,7 @@ class Reader:
     ) -> None:
         self.network, self.tokenizer = network.eval(), tokenizer
         self.device = next(network.parameters()).device
+        padding.agree(network, tokenizer)
         filling: Any = tokenizer.pad_token_id
         self._filling = int(filling or 0)
         self._left = padding.side(network) == "left"

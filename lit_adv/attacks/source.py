@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_adv import checkpoint, padding
+from lit_adv import checkpoint
 from lit_adv.models import configured
 from lit_adv.models.loading import loading
 from lit_adv.models.model import Model
@@ -81,7 +81,6 @@ def _exported(path: Path) -> Source:
             path, use_safetensors=True, dtype="float32"
         )
         tokenizer = AutoTokenizer.from_pretrained(path)
-    padding.agree(network, tokenizer)
     return Source(network=network, tokenizer=tokenizer)
 
 

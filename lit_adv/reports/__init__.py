@@ -7,9 +7,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if (
-        name == "write"
-    ):  # what only reads runs, as each job of a sweep does, need not load matplotlib
+    # What only reads runs, as each job of a sweep does, need not load what draws.
+    if name == "write":
         from lit_adv.reports.report import write
 
         return write
