@@ -8,15 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv import padding
+from lit_adv import padding, positions
 from lit_adv.attacks.batching import filled, padded
 from lit_adv.attacks.precision import autocast, chosen
 
 Item = str | tuple[str, str]
-
-
-BEHIND_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "longformer"}
-"""Types of models whose positions begin behind the padding index."""
 
 
 class Encoded(NamedTuple):
@@ -32,7 +28,8 @@ class Reader:
     Args:
         network: called with the tokenizer's columns by name.
         tokenizer: a fast one.
-        max_length: longest text, in tokens; the rest is cut off.
+        max_length: longest text, in tokens, at most what network and tokenizer can take; the rest
+            is cut off.
         precision: `auto`, `bf16` or `32`.
         batch_tokens: most tokens of a batch, with padding.
     """
@@ -52,7 +49,7 @@ class Reader:
         filling: Any = tokenizer.pad_token_id
         self._filling = int(filling or 0)
         self._left = padding.side(network) == "left"
-        self.max_length = max_length
+        self.max_length = longest(network, tokenizer, max_length)
         self.precision = chosen(precision, self.device)
         self.batch_tokens = batch_tokens
 
@@ -112,8 +109,5 @@ def fitting(network: nn.Module) -> int:
 
 def longest(network: nn.Module, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
     """The longest text in tokens: what is wanted, at most what network and tokenizer can take."""
-    config: Any = network.config
-    positions = getattr(config, "max_position_embeddings", None) or wanted
-    if getattr(config, "model_type", "") in BEHIND_PADDING:
-        positions -= (config.pad_token_id or 0) + 1
-    return min(wanted, positions, tokenizer.model_max_length)
+    most = positions.room(network) or wanted
+    return min(wanted, most, tokenizer.model_max_length)

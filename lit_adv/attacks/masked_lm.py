@@ -17,6 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from lit_adv.attacks.batching import filled, padded
+from lit_adv.attacks.encoded import longest
 from lit_adv.attacks.vocabulary import Pieces, Vocabulary
 from lit_adv.models.loading import loading
 from lit_adv.ranges import whole
@@ -83,7 +84,7 @@ class MaskedLM:
         batch_tokens: int = 4096,
     ) -> None:
         self.network, self.tokenizer = network.eval(), tokenizer
-        self._max_length = min(whole(3, "max_length", max_length), tokenizer.model_max_length)
+        self._max_length = longest(network, tokenizer, whole(3, "max_length", max_length))
         self._batch_tokens = whole(1, "batch_tokens", batch_tokens)
         self._vocabulary = Vocabulary(tokenizer)
         self._odd = self._vocabulary.odd(network.config.vocab_size)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_adv.attacks import kit
 from lit_adv.attacks.batching import filled
 from lit_adv.attacks.embedding_pgd import EmbeddingPGD
-from lit_adv.attacks.encoded import Reader, fitting, longest
+from lit_adv.attacks.encoded import Reader, fitting
 from lit_adv.attacks.engine import Engine
 from lit_adv.attacks.kit import Kit
 from lit_adv.attacks.resources import Resources
@@ -59,7 +59,7 @@ class Session:
                 "attack: the data are for regression; attacks turn a class into another"
             )
         options: dict[str, Any] = {
-            "max_length": longest(network, tokenizer, settings.max_length or data.max_length),
+            "max_length": settings.max_length or data.max_length,
             "batch_tokens": settings.batch_tokens or fitting(network),
         }
         self.reader = Reader(network, tokenizer, precision=settings.precision, **options)

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv import padding
+from lit_adv import padding, positions
 from lit_adv.data.batched import Batched
 from lit_adv.data.cache import Cache
 from lit_adv.data.drop_token import DropToken
@@ -56,6 +56,8 @@ class TextData(Batched[Splits]):
                 "whole; set it to 0"
             )
         self.tokenise(model.tokenizer, order_seed, padding.side(model.network))
+        longest = max(int(rows.lengths.max()) for rows in self._sets.values())
+        positions.check(model.network, longest, self.max_length)
         self.drop_token = DropToken.of(
             model.drop_token,
             model.network,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv import ranges
+from lit_adv import positions, ranges
 from lit_adv.adapters import inner
 from lit_adv.functional.drop_token import COLUMNS, drop
 from lit_adv.random_state import apart
@@ -58,7 +58,7 @@ class DropToken:
                 "its words (position_ids); set it to 0"
             )
         padding: Any = tokenizer.pad_token_id
-        return cls(share, padding or 0, _offset(network), seed, labels_tokens)
+        return cls(share, padding or 0, positions.first(network), seed, labels_tokens)
 
     def __call__(
         self, batch: Mapping[str, Tensor], epoch: int, number: int, rank: int
@@ -76,11 +76,3 @@ class DropToken:
         told = {**batch, "position_ids": places.expand_as(batch["input_ids"])}
         columns = (*COLUMNS, "labels") if self.labels_tokens else COLUMNS
         return drop(told, self.share, columns=columns, padding=self.padding, generator=stream)
-
-
-def _offset(network: nn.Module) -> int:
-    """RoBERTa and its relatives count from behind the padding's own place."""
-    for module in network.modules():
-        if hasattr(module, "create_position_ids_from_input_ids"):
-            return int(getattr(module, "padding_idx", 0) or 0) + 1
-    return 0
