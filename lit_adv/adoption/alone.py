@@ -15,7 +15,8 @@ from typing_extensions import TypedDict, Unpack
 from lit_adv.adoption.borrowed import Borrowed, Loss
 from lit_adv.adoption.guest import guest
 from lit_adv.adoption.host import Host
-from lit_adv.adoption.place import INPUT, Place, unwrapped
+from lit_adv.adoption.modules import unwrapped
+from lit_adv.adoption.place import INPUT, Place
 from lit_adv.descent import Descent
 from lit_adv.ranges import whole
 from lit_adv.recipe import Recipe

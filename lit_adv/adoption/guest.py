@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lit_adv import parallel, processes, sharding, standstill
+from lit_adv import parallel, processes, standstill
+from lit_adv.adoption import demands
 from lit_adv.adoption.borrowed import Borrowed, Loss
 from lit_adv.adoption.host import Host
 from lit_adv.descent import Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.finite import FirstNonFinite
-from lit_adv.masks.child_d import ChildD
 from lit_adv.random_state import RandomState
 from lit_adv.recipe import Recipe
 from lit_adv.window import Window
@@ -35,45 +35,6 @@ class Guest(FineTuner):
         self._stepping = ExitStack()  # rates of the step that the optimizer takes next
         self._hooked: Optimizer | None = None
         self._begun = self._mask_begun = False
-
-    def check(self) -> None:
-        """Refuse what a loop of somebody else's cannot do.
-
-        Raises:
-            ValueError: the method or one of its pieces needs more than a loss.
-        """
-        name, descent, task = type(self).__name__, self.descent, self._task
-        if self.perturbs:
-            task.place.check()
-        piece = f"proximal={type(descent.proximal).__name__}" if descent.proximal.weight else ""
-        if not (self.compares_answers or piece):
-            task.logits = None
-        elif task.logits is None:
-            raise ValueError(
-                f"{piece or name}: compares a network's answers, which a loss does not give; say "
-                "what they are: logits=, a function from a batch to logits, or the name of the "
-                "module whose output they are"
-            )
-        if self.separates_losses:
-            task.separate = name
-        elif descent.flood.of == "example":
-            task.separate = f"flood={type(descent.flood).__name__}"
-        if len(list(self.parameters())) > len(list(task.parameters())):
-            raise ValueError(
-                f"{name}: trains weights of its own, which your optimizer does not have; build it "
-                "from a task, as a LightningModule of this library"
-            )
-        if descent.flood.callbacks():
-            raise ValueError(
-                f"flood={type(descent.flood).__name__}: watches a training through Lightning's "
-                "callbacks of this library's own modules; give a level: flood=Fixed(b=...)"
-            )
-        if isinstance(descent.mask, ChildD):
-            raise ValueError(
-                "mask=ChildD: scores a task's examples before the training; choose ChildF"
-            )
-        if sharding.dealt_out(task):
-            raise ValueError(f"{name}: the weights are sharded; train with DistributedDataParallel")
 
     def settle(self) -> None:
         """Before the first batch: from now on it is known which weights train, and where."""
@@ -280,12 +241,12 @@ def guest(recipe: Recipe, task: Borrowed, host: Host, descent: Descent | None = 
     """The method of a recipe, as a guest of this host.
 
     Raises:
-        ValueError: it cannot be; see `Guest.check`.
+        ValueError: it cannot be; see `demands.make`.
     """
     kind = type(recipe.method)(recipe.method.__name__, (Guest, recipe.method), {})
     # Pieces remember: each training has its own.
     descent = deepcopy(descent or recipe.descent or Descent())
     made: Guest = kind(task, descent, **recipe.options)
     made.host = host
-    made.check()
+    demands.make(made, task)
     return made

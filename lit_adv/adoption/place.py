@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel
 
 from lit_adv import inject, layers, standstill
+from lit_adv.adoption import modules
 from lit_adv.random_state import RandomState
 from lit_adv.tasks.task import Batch
 from lit_adv.tasks.valid_range import ValidRange
@@ -56,7 +55,7 @@ class Place:
         self._module: nn.Module | None = None
         self._problem: ValueError | None = None  # said where something is to be perturbed
         try:
-            self._module = None if at == INPUT else find(network, at)
+            self._module = None if at == INPUT else modules.perturbed(network, at)
         except ValueError as error:
             self._problem = error
         self._seen: tuple[Any, Tensor] | None = None  # the last batch, and its mask
@@ -205,45 +204,6 @@ class Place:
         ids = asked[0] if asked and isinstance(self._module, nn.Embedding) else None
         self._asked = batch, ids
         return (output if isinstance(output, Tensor) else output[0]).shape, ids
-
-
-def find(network: nn.Module, at: str | None) -> nn.Module:
-    """The module whose output is perturbed; see Place."""
-    network = unwrapped(network)
-    try:
-        if at is None:
-            models = _outermost(network)
-            if len(models) > 1:
-                names = ", ".join(models)
-                raise ValueError(f"at=None: there are several models, {names}; name a module")
-            if models:
-                return inject.find_embeddings(next(iter(models.values())))
-            tables = [m for m in network.modules() if isinstance(m, nn.Embedding)]
-            if len(tables) == 1:
-                return tables[0]
-        return inject.find_embeddings(network, at)
-    except ValueError as error:  # here it is an argument, there a setting
-        said = str(error).replace("model.at=null", "at=None").replace("model.at", "at")
-        raise ValueError(f"{said}; or at=input, the batch's first real numbers") from None
-
-
-def _outermost(network: nn.Module) -> dict[str, nn.Module]:
-    """The Hugging Face models that are not part of another, by name."""
-    found: dict[str, nn.Module] = {}
-    for name, module in network.named_modules():
-        inside = any(name.startswith(f"{outer}." if outer else "") for outer in found)
-        if isinstance(module, PreTrainedModel) and not inside:
-            found[name] = module
-    return found
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """Without what Fabric or DistributedDataParallel have put around it."""
-    from lightning.fabric.wrappers import _FabricModule
-
-    while isinstance(network, DistributedDataParallel | _FabricModule):
-        network = network.module
-    return network
 
 
 def _input(batch: Any) -> Tensor:
