@@ -7,8 +7,10 @@ embed twice. The hook is removed when the block ends, also when it ends in an er
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lit_adv import regions
@@ -37,6 +39,8 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
     owner: Any = network
     if getattr(getattr(network, "config", None), "is_encoder_decoder", False):
         owner = owner.get_encoder()
+    elif hasattr(encoder := _encoder(network), "embed_tokens"):  # of a T5 without its decoder
+        owner = encoder
     try:
         embeddings = owner.get_input_embeddings()
     except (AttributeError, NotImplementedError):
@@ -52,7 +56,10 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
 
 @contextmanager
 def perturbed(
-    embeddings: nn.Module, delta: Tensor | None, relative: bool = False
+    embeddings: nn.Module,
+    delta: Tensor | None,
+    relative: bool = False,
+    tokens_first: bool = False,
 ) -> Iterator[list[Tensor]]:
     """Add `delta` to the first output of this module inside the block; None adds nothing.
 
@@ -64,6 +71,7 @@ def perturbed(
         delta: perturbation, [batch, tokens, width], or as many numbers for any other output.
         relative: delta is in units of each word vector's standard deviation, which is taken as a
             constant; otherwise in units of the vectors.
+        tokens_first: the module's output is [tokens, batch, width]; see `tokens_first`.
 
     Raises:
         RuntimeError: the module was not called, so nothing was perturbed.
@@ -78,9 +86,12 @@ def perturbed(
             return output
         clean = output if isinstance(output, Tensor) else output[0]
         unit = clean.detach().std(-1, keepdim=True) if relative else 1.0
+        shape = clean.transpose(0, 1).shape if tokens_first else clean.shape
+        added = _filled_up(delta, shape)
+        added = added.transpose(0, 1) if tokens_first else added
         # In the network's own type: a float32 sum would switch off half-precision weights behind
         # it.
-        outputs.append(clean + (unit * delta.reshape(clean.shape)).to(clean.dtype))
+        outputs.append(clean + (unit * added).to(clean.dtype))
         return outputs[0] if isinstance(output, Tensor) else (outputs[0], *output[1:])
 
     handle = embeddings.register_forward_hook(add)
@@ -93,6 +104,29 @@ def perturbed(
             f"the perturbed module ({embeddings}) was not called by the network's forward; "
             "name one that is with model.at"
         )
+
+
+def tokens_first(network: nn.Module) -> bool:
+    """Whether this network's layers answer with [tokens, batch, width], as those of XLNet do."""
+    return getattr(getattr(inner(network), "config", None), "model_type", "") == "xlnet"
+
+
+def _filled_up(delta: Tensor, shape: torch.Size) -> Tensor:
+    """In this shape: with zeros where the network has padded texts itself, to whole blocks.
+
+    Longformer and BigBird do so at the right.
+    """
+    if delta.numel() == shape.numel() or len(shape) != 3 or delta.shape[-1] != shape[2]:
+        return delta.reshape(shape)
+    texts = delta.reshape(shape[0], -1, shape[2])  # of several texts per example, each by itself
+    return F.pad(texts, (0, 0, 0, shape[1] - texts.shape[1]))
+
+
+def _encoder(network: nn.Module) -> object:
+    try:
+        return cast(Any, inner(network)).get_encoder()
+    except AttributeError:
+        return None
 
 
 def _candidates(network: nn.Module) -> str:

@@ -40,6 +40,12 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return network
 
 
+def tokens_first(network: nn.Module) -> bool:
+    """Whether its one Hugging Face model answers with [tokens, batch, width]; see inject."""
+    models = list(_outermost(unwrapped(network)).values())
+    return len(models) == 1 and inject.tokens_first(models[0])
+
+
 def _outermost(network: nn.Module) -> dict[str, nn.Module]:
     """The Hugging Face models that are not part of another, by name."""
     found: dict[str, nn.Module] = {}

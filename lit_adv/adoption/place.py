@@ -51,6 +51,7 @@ class Place:
         self.valid = None if valid is None else ValidRange(*valid, f"valid={valid}")
         self._network = network
         self._tokens = tokens
+        self._tokens_first = modules.tokens_first(network)
         self.at = at
         self._module: nn.Module | None = None
         self._problem: ValueError | None = None  # said where something is to be perturbed
@@ -99,7 +100,7 @@ class Place:
     def perturbed(self, batch: Any, delta: Tensor | None, relative: bool) -> Iterator[Any]:
         """Passes inside the block, over the batch it yields, are perturbed."""
         if self._module is not None:
-            with inject.perturbed(self._module, delta, relative):
+            with inject.perturbed(self._module, delta, relative, self._tokens_first):
                 yield batch
         elif delta is None:
             yield batch
@@ -202,8 +203,12 @@ class Place:
             handle.remove()
             before.rewind()
         ids = asked[0] if asked and isinstance(self._module, nn.Embedding) else None
+        vectors = output if isinstance(output, Tensor) else output[0]
+        if self._tokens_first:
+            vectors = vectors.transpose(0, 1)
+            ids = None if ids is None else ids.T
         self._asked = batch, ids
-        return (output if isinstance(output, Tensor) else output[0]).shape, ids
+        return vectors.shape, ids
 
 
 def _input(batch: Any) -> Tensor:

@@ -72,6 +72,7 @@ class Words(Place):
         one_of(("perturb", "keep"), "model.special_tokens", special_tokens)
         self.at, self.special_tokens = at, special_tokens
         self._module = inject.find_embeddings(network, at)
+        self._tokens_first = inject.tokens_first(network)
 
     @property
     def module(self) -> nn.Module:
@@ -99,7 +100,7 @@ class Words(Place):
     def perturbed(
         self, batch: Batch, delta: Tensor | None, relative: bool = False
     ) -> Iterator[Batch]:
-        with inject.perturbed(self.module, delta, relative):
+        with inject.perturbed(self.module, delta, relative, self._tokens_first):
             yield batch
 
     def mask(self, batch: Batch) -> Tensor:
