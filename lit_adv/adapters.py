@@ -23,7 +23,7 @@ def has_adapters(network: nn.Module) -> bool:
 
 def inner(network: Any) -> nn.Module:
     """The network itself, without what peft has put around it, which names fewer inputs."""
-    return network.get_base_model() if has_adapters(network) else network
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
 
 
 def hold_only_what_trains(network: nn.Module) -> None:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from lit_adv import layers
+from lit_adv import layers, padding
 from lit_adv.adapters import inner
 from lit_adv.cost import Cost
 from lit_adv.descent import Descent
+from lit_adv.direction import sees_ahead
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
 from lit_adv.functional.information import bottleneck, contrast, rank
@@ -50,7 +51,8 @@ class InfoBERT(FineTuner):
         options: see FineTuner.
 
     Raises:
-        ValueError: one of the arguments lies outside its range, or the network has no base_model.
+        ValueError: one of the arguments lies outside its range, or the network has no base_model
+            or is no encoder.
     """
 
     def __init__(
@@ -93,6 +95,11 @@ class InfoBERT(FineTuner):
                 f"method=infobert: {type(task.network).__name__} has no base_model with hidden "
                 "states; use an encoder of transformers"
             )
+        if padding.side(task.network) == "left" or not sees_ahead(task.network):
+            raise ValueError(
+                f"method=infobert: what {type(task.network).__name__} says at the first token does "
+                "not depend on the whole text; use an encoder of transformers, as BERT"
+            )
         self._base = (base,)
         stream = torch.random.get_rng_state()
         self.critic = Critic(task.width, width).to(next(task.parameters()))
@@ -116,7 +123,8 @@ class InfoBERT(FineTuner):
                     losses = self.losses(batch, delta.requires_grad_())  # L(e + delta_t)
                 (grad,) = torch.autograd.grad(losses.sum(), delta, retain_graph=True)
                 last = hidden[0] if isinstance(hidden[0], Tensor) else hidden[0][0]
-                perturbed = words[0] + delta.to(words[0].dtype)
+                # A network that reads in blocks has padded the texts.
+                perturbed = words[0][:, : delta.shape[1]] + delta.to(words[0].dtype)
                 penalty = None
                 if self.alpha or self.beta:
                     penalty = share * self.information(batch, grad, perturbed, last[:, 0])

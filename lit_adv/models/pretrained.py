@@ -4,12 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import AutoTokenizer
 
 from lit_adv import padding, regions
 from lit_adv.data.splits import Splits
+from lit_adv.direction import sees_ahead
 from lit_adv.kinds.labels import kind_of
 from lit_adv.models.loading import loading
 from lit_adv.models.mlm_correction import correct
@@ -72,6 +72,11 @@ def build(
             f"model.name={name}: it sees the words behind a word, which it would have to predict; "
             "choose a decoder for task=causal_lm"
         )
+    if not kind.architecture and network.config.is_encoder_decoder:
+        raise ValueError(
+            f"model.name={name}: has a decoder, whose words task={kind.name} does not have; choose "
+            "an encoder"
+        )
     padding.agree(network, tokenizer)
     if kind.architecture != "CausalLM":  # what that exports goes on with a text at its right end
         tokenizer.padding_side = padding.side(network)
@@ -100,11 +105,3 @@ def packaged(folder: str | None) -> str | None:
         return None
     path = Path(spec.submodule_search_locations[0]) / rest
     return str(path) if path.is_dir() else None
-
-
-@torch.no_grad()
-def sees_ahead(network: Any) -> bool:
-    """Whether what a network answers at a word depends on those behind it."""
-    words = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]])
-    first, second = network.eval()(words, attention_mask=torch.ones_like(words)).logits[:, :3]
-    return not torch.allclose(first, second, rtol=1e-4, atol=1e-6)

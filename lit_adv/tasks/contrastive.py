@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection, SpearmanCorrCoef
 
+from lit_adv.direction import sees_ahead
 from lit_adv.functional import contrast, divergence
 from lit_adv.functional.precision import at_least_float32
 from lit_adv.ranges import one_of
@@ -41,7 +42,7 @@ class Contrastive(Task):
         special_tokens: see Task.
 
     Raises:
-        ValueError: an option lies outside its range.
+        ValueError: an option lies outside its range, or the first token knows nothing of the rest.
     """
 
     several_texts = True
@@ -67,6 +68,11 @@ class Contrastive(Task):
         self.similarity = similarity
         self.monitor = "val/spearman" if similarity else "val/loss"
         self.pooling = one_of(("first", "mean"), "task.pooling", pooling)
+        if pooling == "first" and hasattr(network, "config") and not sees_ahead(network):
+            raise ValueError(
+                f"task.pooling=first: what {type(network).__name__} says at the first token "
+                "depends on no other, and all texts would be one; set task.pooling=mean"
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         """The embedding of every view, [batch, views, width]."""

@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from testbed import (
     PERTURBING,
     Floodable,
@@ -289,3 +290,14 @@ def test_a_network_without_hidden_states_is_refused():
 def test_what_has_no_meaning_is_refused_by_name(option: str, value: float):
     with pytest.raises(ValueError, match=rf"method\.{option}={value}"):
         InfoBERT(classify(bert()), sgd(), **{option: value})
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "OPT"])
+def test_a_network_whose_first_token_knows_nothing_of_the_rest_is_refused(family: str):
+    """What it says there is the same for all texts that begin alike."""
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"vocab_size": 30, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    network = getattr(transformers, f"{family}ForSequenceClassification")(config)
+    with pytest.raises(ValueError, match=f"^method=infobert: what {family}For"):
+        InfoBERT(classify(network), sgd())

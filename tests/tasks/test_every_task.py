@@ -37,6 +37,10 @@ def test_every_method_trains_every_task(name: str, method: str):
         with pytest.raises(ValueError, match="infobert: .* several texts"):
             fit(ALL[method](task, sgd()), data)
         return
+    if method == "infobert" and name == "causal_lm":
+        with pytest.raises(ValueError, match="infobert: .* at the first token does not depend"):
+            fit(ALL[method](task, sgd()), data)
+        return
     before = {key: weight.detach().clone() for key, weight in task.named_parameters()}
     module = ALL[method](task, sgd(lr=0.01))
     run = fit(module, data)
