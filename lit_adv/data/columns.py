@@ -7,6 +7,9 @@ from typing import Any
 from lit_adv.data.splits import Label, Splits
 from lit_adv.kinds.kind import Kind
 
+MOST = 1000
+"""Classes that may be without a row, beside ten for each that has one."""
+
 Table = Mapping[str, Sequence[Any]]
 
 
@@ -114,11 +117,20 @@ class Columns:
         values: set[Any] = {value for value in labels if isinstance(value, Hashable)}
         if not labels:
             return []
+        if None in values:
+            row = list(labels).index(None) + 1
+            raise ValueError(f"{key or self.key}: row {row} of the train split has none")
         if all(isinstance(value, int) for value in labels):
             if min(values) < 0:
                 raise ValueError(
                     f"{key or self.key}: the train split has the label {min(values)}, which is no "
                     "class index; an unlabelled split cannot be trained on"
+                )
+            if max(values) >= MOST + 10 * len(values):
+                raise ValueError(
+                    f"{key or self.key}: the train split has the label {max(values)}, and only "
+                    f"{len(values)} different ones; indices of classes count from 0 without gaps: "
+                    "number them so, or give names (strings)"
                 )
             return [str(index) for index in range(max(values) + 1)]
         if all(isinstance(value, str) and value for value in labels):

@@ -123,7 +123,12 @@ class TextData(Batched[Splits]):
         for column in columns:
             if column not in table:
                 raise ValueError(f"{key}={file}: no column {column}; it has {', '.join(table)}")
-        texts, *pairs = ([str(text) for text in table[column]] for column in columns)
+        for row, text in enumerate(table[columns[0]], start=1):
+            if text is None:
+                raise ValueError(f"{key}={file}: row {row} has no text")
+        texts, *pairs = (
+            ["" if text is None else str(text) for text in table[column]] for column in columns
+        )
         if not texts:
             raise ValueError(f"{key}={file}: no rows")
         return Split(texts=texts, pairs=pairs[0] if pairs else None, labels=[0] * len(texts))

@@ -52,7 +52,10 @@ class DropToken:
         """
         if not ranges.share("model.drop_token", share):
             return None
-        if "position_ids" not in inspect.signature(inner(network).forward).parameters:
+        told = "position_ids" in inspect.signature(inner(network).forward).parameters
+        config = getattr(inner(network), "config", None)
+        # DeBERTa takes the distance of two words from where they stand in the batch.
+        if not told or getattr(config, "relative_attention", False):
             raise ValueError(
                 f"model.drop_token={share}: {type(network).__name__} cannot be told the places of "
                 "its words (position_ids); set it to 0"

@@ -44,10 +44,10 @@ class MultipleChoice(Kind):
     def split(self, columns: Columns, name: str, table: Table, names: list[str] | None) -> Split:
         if isinstance(self.choices, str):
             cells = lists(table[self.choices], f"task.choices={self.choices}", name)
-            rows = [[str(choice) for choice in row] for row in cells]
         else:
             parts = (table[column] for column in self.choices)
-            rows = [[str(choice) for choice in row] for row in zip(*parts, strict=True)]
+            cells = [list(row) for row in zip(*parts, strict=True)]
+        rows = [[str(choice) for choice in row] for row in cells]
         count = len(rows[0]) if rows else 0
         labels = []
         for row, (given, label) in enumerate(zip(rows, table[columns.label], strict=True), start=1):
@@ -55,6 +55,10 @@ class MultipleChoice(Kind):
                 raise ValueError(
                     f"task.choices={self.choices}: row {row} of the {name} split has {len(given)} "
                     f"choices, the first {count}; all need as many, two or more"
+                )
+            if None in cells[row - 1]:
+                raise ValueError(
+                    f"task.choices={self.choices}: row {row} of the {name} split lacks a choice"
                 )
             labels.append(columns.label_of(label, [str(i) for i in range(count)], row, name))
         questions = columns.texts(table, name)
