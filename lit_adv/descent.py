@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from transformers import get_scheduler
 
+from lit_adv import better
 from lit_adv.flood.flood import Flood
 from lit_adv.flood.none import NoFlood
 from lit_adv.masks.mask import Mask
@@ -20,6 +21,8 @@ from lit_adv.proximal.proximal import Proximal
 from lit_adv.ranges import at_least, one_of, whole
 from lit_adv.updates.plain import Plain
 from lit_adv.updates.update import Update
+
+PLATEAU = "reduce_lr_on_plateau"
 
 OptimizerFactory: TypeAlias = Callable[[list[dict[str, Any]]], Optimizer]
 
@@ -84,7 +87,7 @@ class Schedule:
             raise ValueError(f"scheduler.warmup={self.warmup}: a share of the steps, in [0, 1)")
         one_of(("step", "epoch"), "scheduler.interval", self.interval)
         whole(1, "scheduler.frequency", self.frequency)
-        if self.name == "reduce_lr_on_plateau" and self.interval != "epoch":
+        if self.name == PLATEAU and self.interval != "epoch":
             raise ValueError("scheduler.name=reduce_lr_on_plateau: set scheduler.interval=epoch")
 
     def build(
@@ -96,12 +99,15 @@ class Schedule:
             ValueError: no such schedule.
         """
         units = (total_steps if self.interval == "step" else epochs) // self.frequency
+        mode = "min" if better.less(self.monitor) else "max"
+        plateau = {"mode": mode} if self.name == PLATEAU else None
         try:
             return get_scheduler(
                 self.name,
                 optimizer,
                 num_warmup_steps=round(self.warmup * units),
                 num_training_steps=max(1, units),
+                scheduler_specific_kwargs=plateau,
             )
         except ValueError as error:
             raise ValueError(f"scheduler.name={self.name}: {error}") from error

@@ -29,7 +29,7 @@ from lit_adv.attacks import attack as attacks
 from lit_adv.callbacks import pruning
 from lit_adv.callbacks.stopwatch import Stopwatch
 from lit_adv.data.batched import Batched
-from lit_adv.descent import Descent
+from lit_adv.descent import PLATEAU, Descent
 from lit_adv.finetuner import FineTuner
 from lit_adv.flood.ada import Ada
 from lit_adv.methods.finetune import FineTune
@@ -112,9 +112,8 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
             curves.draw(folder / "metrics.csv", path, title=title, level=level, since=since)
 
     trainer.loggers = []  # the curves end with the training
-    tested = best.best_model_path or str(
-        kept
-    )  # a resumed run may have had nothing left to validate
+    # A run may have had nothing to validate, a fast_dev_run keeps nothing at all.
+    tested = best.best_model_path or (str(kept) if kept.exists() else None)
     outcome = {
         "val": _metrics(trainer.validate(module, data, tested, verbose=False)),
         "test": _metrics(trainer.test(module, data, tested, verbose=False)),
@@ -192,12 +191,16 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
         "monitor": [node.name for node in cfg.callbacks.values() if "recipe" in node],
         "optimized_metric": list(cfg.attack.recipes),
     }
-    for key, splits in (("monitor", ["val"]), ("optimized_metric", ["val", "test"])):
+    asked = {"monitor": cfg.monitor, "optimized_metric": cfg.optimized_metric}
+    if cfg.scheduler.name == PLATEAU:
+        asked["scheduler.monitor"] = cfg.scheduler.monitor
+    for key, metric in asked.items():
+        splits = ["val", "test"] if key == "optimized_metric" else ["val"]
         known = [f"{split}/{name}" for split in splits for name in names]
-        known += [f"attack/{name}" for name in attacked[key]]
-        if cfg[key] is not None and cfg[key] not in known:
-            raise ValueError(f"{key}={cfg[key]}: no such metric; choose one of {', '.join(known)}")
+        known += [f"attack/{name}" for name in attacked.get(key, attacked["monitor"])]
+        if metric is not None and metric not in known:
+            raise ValueError(f"{key}={metric}: no such metric; choose one of {', '.join(known)}")
 
 
 def _metrics(logged: list[Any]) -> dict[str, float]:
-    return {name.partition("/")[2]: value for name, value in logged[0].items()}
+    return {name.partition("/")[2]: value for each in logged for name, value in each.items()}

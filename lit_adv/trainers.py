@@ -55,7 +55,8 @@ def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoin
     best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
     # Of its own: save_last of the other writes only when there is a new best.
     options = {**options, "filename": "last"}
-    kept = [best, Keeper(**options)]
+    # Not by Lightning's rule, which leaves out epochs that end without a validation.
+    kept = [best, Keeper(save_on_train_epoch_end=True, **options)]
     if last.every_n_train_steps is not None:
         steps = whole(1, "checkpoint.every_n_train_steps", last.every_n_train_steps)
         kept.append(Keeper(every_n_train_steps=steps, **options))

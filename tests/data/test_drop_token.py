@@ -1,11 +1,13 @@
 """Words left out of training batches: which, how often, and that the others keep their places."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from commandline import SMALL, refusal, train
 from testbed import MeanPool, batches, bert, close, same
+from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 from lit_adv.data.drop_token import DropToken
 from lit_adv.data.reviews import Reviews
@@ -101,3 +103,16 @@ def test_from_the_command_line(
     assert any((ends[0][name] != ends[1][name]).any() for name in ends[0])
     said = refusal(monkeypatch, capsys, tmp_path / "no", *SMALL, "model.drop_token=1.0")
     assert said == "model.drop_token=1.0: needs to lie in [0, 1)"
+
+
+def test_a_network_that_takes_distances_from_the_batch_is_refused():
+    """DeBERTa has an argument for places, which says nothing of how far two words lie apart."""
+    tokenizer = tiny.train_tokenizer(Reviews(train_size=50).splits, 400, 64)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    options: dict[str, Any] = {**sizes, "intermediate_size": 16, "pos_att_type": ["c2p", "p2c"]}
+    config = DebertaV2Config(**options, relative_attention=True, position_biased_input=False)
+    network = DebertaV2ForSequenceClassification(config).eval()
+    words, gaps = torch.arange(5, 11).view(1, 6), torch.tensor([[0, 1, 2, 6, 7, 8]])
+    same(network(words, position_ids=gaps).logits, network(words).logits)
+    with pytest.raises(ValueError, match="^model.drop_token=0.3: DebertaV2For.* cannot be told"):
+        DropToken.of(0.3, network, tokenizer, 0)
