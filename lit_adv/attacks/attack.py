@@ -12,6 +12,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lit_adv import config
 from lit_adv.attacks import resources, source
+from lit_adv.attacks.progress import Progress
 from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
 from lit_adv.attacks.session import Session
@@ -46,6 +47,8 @@ def attack(victim: Path, cfg: DictConfig, folder: Path) -> dict[str, dict[str, A
     config.check(cfg)
     plain = OmegaConf.to_container(cfg, resolve=True)
     series = prepare(victim, plain, folder)
+    for each in series:  # a folder of other settings is refused before the first attack
+        Progress(each.folder, each.settings)
     if count == 1:
         for each in series:
             each.work()
@@ -91,7 +94,7 @@ def prepare(victim: Path, plain: Any, folder: Path) -> list[Series]:
     name = Path(rows["path"]).name if "path" in rows else type(data).__name__.lower()
     described = {
         "victim": describe("victim", source.weights(victim)),
-        "data": {"name": name, **rows},
+        "data": {"name": name, **rows, "sha256": data.splits.digest},
     }
     return [
         Series(name, recipe, session, folder / name, described) for name, recipe in recipes.items()

@@ -64,7 +64,8 @@ class Reader:
             max_length=self.max_length,
             return_attention_mask=False,
         )
-        tokens = map(tuple, encoded["input_ids"])
+        # A text that has no tokens, of decoders, would be none: it is one padding.
+        tokens = (tuple(each) or (self._filling,) for each in encoded["input_ids"])
         if not pairs or "token_type_ids" not in encoded:  # of a single text they say nothing
             return [Encoded(each) for each in tokens]
         types = map(tuple, encoded["token_type_ids"])

@@ -38,7 +38,8 @@ class Progress:
         found: dict[int, dict[str, Any]] = {}
         for path in [self.folder / "attack.jsonl", *sorted(self.folder.glob("attack.part*.jsonl"))]:
             if path.exists():
-                for line in path.read_text(encoding="utf-8").splitlines():
+                # Not by splitlines: texts may hold separators that JSON leaves as they are.
+                for line in path.read_text(encoding="utf-8").split("\n"):
                     try:
                         record = json.loads(line)
                     except json.JSONDecodeError:

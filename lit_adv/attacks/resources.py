@@ -63,9 +63,10 @@ def check(resources: Resources, needs: Sequence[str], data: TextData) -> None:
 
 
 def describe(name: str, path: str | Path) -> dict[str, Any]:
-    """A resource as results name it; the sha256 of a folder is that of its files in their order."""
+    """A resource as results name it; the sha256 of a folder is that of its weights, or files."""
     place = Path(path)
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    within = sorted(place.glob("*.safetensors")) or sorted(place.rglob("*"))
+    files = [file for file in within if file.is_file()] if place.is_dir() else [place]
     if not place.exists():  # a hub name, or an error that its reader will tell
         return {"name": name, "path": str(path), "sha256": None}
     digest = sha256()

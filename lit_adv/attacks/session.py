@@ -71,6 +71,14 @@ class Session:
                 f"attack: the victim knows {self.victim.classes} classes, the data {len(names)}: "
                 f"{', '.join(names)}; give the data it was trained on by data=..."
             )
+        config: Any = network.config
+        theirs = [str(name) for name in config.id2label.values()]
+        low, own = [name.lower() for name in theirs], [name.lower() for name in names]
+        if low != own and sorted(low) == sorted(own):
+            raise ValueError(
+                f"attack: the victim's classes are {', '.join(theirs)}, those of the data "
+                f"{', '.join(names)}; set data.label_names=[{','.join(theirs)}]"
+            )
         self.label_names = names
         self.split: Split = getattr(data.splits, settings.split)
         self._temperature: float | None = None

@@ -77,9 +77,11 @@ def configuration(path: Path) -> DictConfig | None:
 
 def _exported(path: Path) -> Source:
     with loading(f"{path}: no classifier that can be loaded"):
-        network = AutoModelForSequenceClassification.from_pretrained(
-            path, use_safetensors=True, dtype="float32"
+        network, report = AutoModelForSequenceClassification.from_pretrained(
+            path, use_safetensors=True, dtype="float32", output_loading_info=True
         )
+        if report["missing_keys"]:
+            raise ValueError(f"it lacks {min(report['missing_keys'])}: no classifier was trained")
         tokenizer = AutoTokenizer.from_pretrained(path)
     return Source(network=network, tokenizer=tokenizer)
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lit_adv.attacks.encoded import Encoded, Item, Reader
 
 
@@ -26,4 +28,10 @@ class Victim:
 
     def answer(self, keys: Sequence[Encoded]) -> list[Any]:
         network = self.reader.network
-        return self.reader.read(keys, lambda batch: network(**batch).logits)
+        answers = self.reader.read(keys, lambda batch: network(**batch).logits)
+        if not all(np.isfinite(logits).all() for logits in answers):
+            raise ValueError(
+                "attack: the victim answers NaN or infinity, which is no class; look at its "
+                "weights, or set attack.precision=32"
+            )
+        return answers

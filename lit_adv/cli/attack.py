@@ -75,6 +75,9 @@ def compose(victim: str, overrides: list[str]) -> "DictConfig":
         cfg = compose("attack_command", overrides)
     known = configuration(Path(victim))
     if known is not None:
+        task = str(known.get("task", {}).get("_target_", "labels.Labels"))
+        if not task.endswith("labels.Labels"):
+            raise ValueError(f"{victim}: a run of {task.split('.')[-1]}; attacks are for task=auto")
         theirs = {key: known.recipe[key] for key in cfg.recipe}
         cfg.recipe = OmegaConf.merge(cfg.recipe, theirs)
     if "data" not in cfg:

@@ -1,7 +1,9 @@
 """Splits: texts and labels of training, validation and test, before any tokenizer."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,6 +57,12 @@ class Splits:
     test: Split
     label_names: list[str] | None
     kind: Any = None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all rows and the names of the classes."""
+        whole = [self.label_names, *(split.content for _, split in self.items())]
+        return sha256(json.dumps(whole).encode()).hexdigest()
 
     def items(self) -> list[tuple[str, Split]]:
         """The splits by name."""
