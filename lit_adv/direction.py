@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from lit_adv import standstill
 from lit_adv.adapters import inner
@@ -13,10 +14,11 @@ from lit_adv.adapters import inner
 def sees_ahead(network: nn.Module) -> bool:
     """Whether it does, as encoders do and decoders do not: tried, at two texts of four words.
 
-    Args:
-        network: of transformers, for texts.
+    Of networks that are not from transformers it is believed.
     """
     whole: Any = inner(network)
+    if not isinstance(whole, PreTrainedModel):
+        return True
     body = whole.get_encoder() if whole.config.is_encoder_decoder else whole.base_model
     device = next(body.parameters()).device
     words = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=device)

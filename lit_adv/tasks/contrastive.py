@@ -68,7 +68,7 @@ class Contrastive(Task):
         self.similarity = similarity
         self.monitor = "val/spearman" if similarity else "val/loss"
         self.pooling = one_of(("first", "mean"), "task.pooling", pooling)
-        if pooling == "first" and hasattr(network, "config") and not sees_ahead(network):
+        if pooling == "first" and not sees_ahead(network):
             raise ValueError(
                 f"task.pooling=first: what {type(network).__name__} says at the first token "
                 "depends on no other, and all texts would be one; set task.pooling=mean"
