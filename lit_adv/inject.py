@@ -7,7 +7,7 @@ embed twice. The hook is removed when the block ends, also when it ends in an er
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,9 @@ def find_embeddings(network: nn.Module, at: str | None = None) -> nn.Module:
         return modules[at]
 
     owner: Any = network
-    if getattr(getattr(network, "config", None), "is_encoder_decoder", False):
-        owner = owner.get_encoder()
-    elif hasattr(encoder := _encoder(network), "embed_tokens"):  # of a T5 without its decoder
+    encoder: Any = getattr(inner(network), "get_encoder", lambda: None)()
+    whole = getattr(getattr(network, "config", None), "is_encoder_decoder", False)
+    if whole or hasattr(encoder, "embed_tokens"):  # a T5 for tokens has an encoder alone
         owner = encoder
     try:
         embeddings = owner.get_input_embeddings()
@@ -120,13 +120,6 @@ def _filled_up(delta: Tensor, shape: torch.Size) -> Tensor:
         return delta.reshape(shape)
     texts = delta.reshape(shape[0], -1, shape[2])  # of several texts per example, each by itself
     return F.pad(texts, (0, 0, 0, shape[1] - texts.shape[1]))
-
-
-def _encoder(network: nn.Module) -> object:
-    try:
-        return cast(Any, inner(network)).get_encoder()
-    except AttributeError:
-        return None
 
 
 def _candidates(network: nn.Module) -> str:

@@ -187,17 +187,18 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
         ValueError: there is no such metric.
     """
     names = ["loss", *map(str, task.metrics().keys())]
-    attacked = {
-        "monitor": [node.name for node in cfg.callbacks.values() if "recipe" in node],
-        "optimized_metric": list(cfg.attack.recipes),
+    val, test = ([f"{split}/{name}" for name in names] for split in ("val", "test"))
+    watched = val + [f"attack/{node.name}" for node in cfg.callbacks.values() if "recipe" in node]
+    asked = {
+        "monitor": (cfg.monitor, watched),
+        "optimized_metric": (
+            cfg.optimized_metric,
+            [*val, *test, *(f"attack/{name}" for name in cfg.attack.recipes)],
+        ),
     }
-    asked = {"monitor": cfg.monitor, "optimized_metric": cfg.optimized_metric}
-    if cfg.scheduler.name == PLATEAU:
-        asked["scheduler.monitor"] = cfg.scheduler.monitor
-    for key, metric in asked.items():
-        splits = ["val", "test"] if key == "optimized_metric" else ["val"]
-        known = [f"{split}/{name}" for split in splits for name in names]
-        known += [f"attack/{name}" for name in attacked.get(key, attacked["monitor"])]
+    if cfg.scheduler.get("name") == PLATEAU:
+        asked["scheduler.monitor"] = (cfg.scheduler.monitor, [*watched, "train/loss"])
+    for key, (metric, known) in asked.items():
         if metric is not None and metric not in known:
             raise ValueError(f"{key}={metric}: no such metric; choose one of {', '.join(known)}")
 

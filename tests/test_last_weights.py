@@ -50,10 +50,10 @@ def test_a_plateau_of_accuracy_is_one_of_more_being_better(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     plateau = ["scheduler.name=reduce_lr_on_plateau", "scheduler.interval=epoch"]
-    for metric, mode in (("val/loss", "min"), ("val/accuracy", "max")):
+    for metric, mode in (("val/loss", "min"), ("val/accuracy", "max"), ("train/loss", "min")):
         options = [*FEW, *ROWS, *plateau, f"scheduler.monitor={metric}", "trainer.max_epochs=2"]
-        train(monkeypatch, tmp_path / mode, *options)
-        last = torch.load(tmp_path / mode / "checkpoints" / "last.ckpt", weights_only=True)
+        train(monkeypatch, tmp_path / metric, *options)
+        last = torch.load(tmp_path / metric / "checkpoints" / "last.ckpt", weights_only=True)
         (schedule,) = last["lr_schedulers"]
         assert schedule["mode"] == mode and schedule["last_epoch"] == 2
     said = refusal(monkeypatch, capsys, tmp_path / "no", *FEW, *plateau, "scheduler.monitor=val/ac")

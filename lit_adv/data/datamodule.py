@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lit_adv import padding, positions
 from lit_adv.data.batched import Batched
 from lit_adv.data.cache import Cache
+from lit_adv.data.columns import Columns
 from lit_adv.data.drop_token import DropToken
 from lit_adv.data.files import read
 from lit_adv.data.splits import Split, Splits
@@ -117,21 +118,17 @@ class TextData(Batched[Splits]):
         if not file.is_file():
             raise ValueError(f"{key}={file}: no such file")
         table = read(file, key)
-        columns = [self._column("text")]
-        if self.splits.train.pairs is not None:
-            columns.append(self._column("text_pair"))
-        for column in columns:
-            if column not in table:
-                raise ValueError(f"{key}={file}: no column {column}; it has {', '.join(table)}")
-        for row, text in enumerate(table[columns[0]], start=1):
-            if text is None:
-                raise ValueError(f"{key}={file}: row {row} has no text")
-        texts, *pairs = (
-            ["" if text is None else str(text) for text in table[column]] for column in columns
+        paired = self.splits.train.pairs is not None
+        columns = Columns(
+            text=self._column("text"), text_pair=self._column("text_pair") if paired else None
         )
+        for column in (columns.text, columns.text_pair):
+            if column is not None and column not in table:
+                raise ValueError(f"{key}={file}: no column {column}; it has {', '.join(table)}")
+        texts = columns.texts(table, "unlabelled")
         if not texts:
             raise ValueError(f"{key}={file}: no rows")
-        return Split(texts=texts, pairs=pairs[0] if pairs else None, labels=[0] * len(texts))
+        return Split(texts=texts, pairs=columns.pairs(table), labels=[0] * len(texts))
 
     def _column(self, name: str) -> str:
         named = getattr(self, name, None)

@@ -178,3 +178,8 @@ def test_pairs_need_both_columns_by_the_training_sets_names(tmp_path: Path):
     data = local(unlabelled=write(tmp_path / "alone.jsonl", alone))
     with pytest.raises(ValueError, match="alone.jsonl: no column claim; it has body"):
         data.tokenise(tokenizer)
+
+    gap = [*rows[:2], {**rows[2], "body": None}]
+    data = local(unlabelled=write(tmp_path / "gap.jsonl", gap))
+    with pytest.raises(ValueError, match=r"row 3 of the unlabelled split has none"):
+        data.tokenise(tokenizer)
