@@ -19,6 +19,7 @@ def losses(module: L.LightningModule, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def main() -> None:
     """Train; does a step on one batch help the others?"""
+    L.seed_everything(0)
     train, _ = loaders()
     watch = GradientAccordance(losses=losses, labels=lambda batch: batch[1], batches=8)
     trainer = L.Trainer(

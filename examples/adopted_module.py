@@ -45,6 +45,7 @@ class Digits(L.LightningModule):
 
 def main() -> None:
     """Train and test."""
+    L.seed_everything(0)
     train, test = loaders()
     module = Digits()
     lit_adv.adopt(module, "pgd", at="input", radius=1.0, step_size=0.5, init_size=0.5)

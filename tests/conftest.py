@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 import lightning  # noqa: F401  (it sets the level of its log when it is imported)
 import pytest
 import torch
+from forks import seed
 from lightning.fabric.utilities import registry
 
 # One core is enough for tensors this small; more only get in each other's way.
@@ -25,7 +26,11 @@ registry.entry_points = cache(entry_points)  # pyright: ignore[reportPrivateImpo
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """No test finds what another has left: Lightning leaves seeds, threads and ranks there."""
+    """No test finds what another has left: Lightning leaves seeds, threads and ranks there.
+
+    Nor does chance decide: what a test draws without a seed of its own is the same in every run.
+    """
+    seed()
     before = dict(os.environ)
     yield
     os.environ.clear()

@@ -10,6 +10,7 @@ import atexit
 import gc
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 TESTS = Path(__file__).parent
 PRELOADED = ("lightning", "lit_adv.run")
@@ -117,10 +121,18 @@ def _ask(number: int, **request: Any) -> Any:
     return json.loads(process.stdout.readline())
 
 
+def seed(number: int = 0) -> None:
+    """All that draws by chance: PyTorch seeds itself by the machine's entropy."""
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
 def serve() -> None:
     """Be a nursery; in a fork, be that."""
     for name in PRELOADED:
         import_module(name)
+    seed()
     gc.freeze()  # or each fork would copy all of it in its first collection
     for line in sys.stdin:
         request = json.loads(line)
