@@ -34,6 +34,9 @@ class BertAttack:
     Args:
         candidates: K, tokens per piece.
         max_changed: largest share of changed words; None = no limit.
+        round_up: round that number of words up, as tools do; else it is never exceeded.
+        rank_stop_words: ask also what the label loses without them, though they stay, as the
+            authors' code does and TextAttack 0.3.11 does not.
         mask: the word for the ranking: `mask`, as in the paper, or `unknown`, as in the code.
         min_cosine: refuse candidates whose counter-fitted vector has a smaller cosine with the
             word's (antonyms; 0.4 in the code for sentiment), where the vectors are at hand; None =
@@ -46,6 +49,8 @@ class BertAttack:
 
     candidates: int = 48
     max_changed: float | None = 0.4
+    round_up: bool = False
+    rank_stop_words: bool = True
     mask: Literal["mask", "unknown"] = "mask"
     min_cosine: float | None = None
     similarity: Similarity | None = None
@@ -66,11 +71,13 @@ class BertAttack:
         text = goal.original
         before = yield from goal.ask([text])
         hidden = tools.mask if self.mask == "mask" else tools.unknown
-        lost = yield from importance.lost(goal, before, hidden)
-        places = [w for w in importance.order(lost) if not tools.keeps(text.words[w])]
+        free = tools.free(text)
+        asked = range(len(text)) if self.rank_stop_words else free
+        lost = yield from importance.lost(goal, before, asked, hidden)
+        places = [w for w in importance.order(lost, asked) if w in free]
         words, index = punctuated(text)
-        asked = Propose(words, tuple(index[place] for place in places), self.candidates)
-        (proposed,) = yield Request("masked_lm", [asked])
+        wanted = Propose(words, tuple(index[place] for place in places), self.candidates)
+        (proposed,) = yield Request("masked_lm", [wanted])
         of_place = dict(zip(places, proposed, strict=True))
 
         def candidates(now: Words, place: int) -> Steps[Sequence[str]]:
@@ -81,9 +88,10 @@ class BertAttack:
         choose = first if self.take == "first" else partial(best, similarity=similarity)
         return (
             yield from search(
-                goal, before, places, candidates, choose, max_changed=self.max_changed
+                goal, before, places, candidates, choose,
+                max_changed=self.max_changed, round_up=self.round_up,
             )
-        )
+        )  # fmt: skip
 
     def _allowed(self, candidate: str, word: str, tools: Tools) -> bool:
         if candidate.lower() == word.lower() or tools.keeps(candidate) or " " in candidate:

@@ -41,7 +41,8 @@ class DeepWordBug:
             or written as `unknown`, as tools do.
         tail: weight of the score's second part.
         edits: largest edit distance in all.
-        spare_stop_words: leave stop words alone, as tools do and the paper does not.
+        spare_stop_words: leave stop words alone and, but for the combined score, unranked, as tools
+            do and the paper does not.
         query_budget: most questions to the victim per word of the text; None = no limit.
     """
 
@@ -64,14 +65,14 @@ class DeepWordBug:
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original
         before = yield from goal.ask([text])
+        free = tools.free(text) if self.spare_stop_words else range(len(text))
         if self.ranking == "combined":
             score = yield from combined(goal, self.tail)
+            places = [w for w in importance.order(score) if w in free]
         else:
             hidden = tools.unknown if self.ranking == "unknown" else None
-            score = yield from importance.lost(goal, before, hidden)
-        places = importance.order(score)
-        if self.spare_stop_words:
-            places = [w for w in places if not tools.keeps(text.words[w])]
+            score = yield from importance.lost(goal, before, free, hidden)
+            places = importance.order(score, free)
 
         def candidates(now: Words, place: int) -> Steps[Sequence[str]]:
             yield from ()

@@ -1,6 +1,7 @@
 """The greedy search that most attacks share: word after word, each exchanged for the best."""
 
 from collections.abc import Callable, Iterable, Sequence
+from math import ceil, floor
 
 from lit_adv.attacks.choice import Choose, Taken
 from lit_adv.attacks.engine import Steps
@@ -20,6 +21,7 @@ def search(
     choose: Choose,
     *,
     max_changed: float | None = None,
+    round_up: bool = False,
 ) -> Steps[Words]:
     """Exchange words in this order until the victim gives in; the text reached.
 
@@ -30,9 +32,10 @@ def search(
         candidates: what may stand at a place of the text as it is by then.
         choose: which of the candidates is taken, if any.
         max_changed: largest share of words that are changed; None = all may be.
+        round_up: see `most_changed`.
     """
     now = Taken(goal.original, float(before.of_label[0]))
-    most = most_changed(goal.original, max_changed)
+    most = most_changed(goal.original, max_changed, round_up=round_up)
     changed = 0
     for place in places:
         if goal.spent or changed >= most:
@@ -49,13 +52,19 @@ def search(
     return now.text
 
 
-def most_changed(text: Words, share: float | None) -> int:
-    """How many of the text's words may be changed, rounded down.
+def most_changed(text: Words, share: float | None, *, round_up: bool = False) -> int:
+    """How many of the text's words may be changed.
 
     >>> [most_changed(Words.of("one two three four"), share) for share in (0.3, 0.5, None)]
     [1, 2, 4]
+    >>> most_changed(Words.of("one two three four"), 0.3, round_up=True)
+    2
     """
-    return len(text) if share is None else int(share * len(text) + 1e-9)
+    if share is None:
+        return len(text)
+    rounding = 1e-9  # 0.3 * 10 is three words, and so is 0.1 * 30
+    words = share * len(text)
+    return ceil(words - rounding) if round_up else floor(words + rounding)
 
 
 def check_limits(max_changed: float | None, query_budget: int | None) -> None:

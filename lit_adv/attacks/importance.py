@@ -9,25 +9,38 @@ from lit_adv.attacks.goal import Answers, Goal
 from lit_adv.attacks.words import Words
 
 
-def order(importance: np.ndarray) -> list[int]:
-    """Places from the most important to the least; equally important ones from left to right."""
-    return np.argsort(-importance, kind="stable").tolist()
+def order(importance: np.ndarray, places: Sequence[int] | None = None) -> list[int]:
+    """Places from the most important to the least; equally important ones as they come.
+
+    Args:
+        importance: of the first places, or of all.
+        places: None = 0, 1, ...
+    """
+    ranked = np.argsort(-importance, kind="stable").tolist()
+    return ranked if places is None else [places[i] for i in ranked]
 
 
 def lost(
-    goal: Goal, before: Answers, replacement: str | None = None, *, flips: bool = False
+    goal: Goal,
+    before: Answers,
+    places: Sequence[int],
+    replacement: str | None = None,
+    *,
+    flips: bool = False,
 ) -> Steps[np.ndarray]:
-    """What the label loses when a word is taken away: P(y | X) - P(y | X without w), [words].
+    """What the label loses when a word is taken away: P(y | X) - P(y | X without w), [places].
+
+    Of fewer places, the first, where the budget ends.
 
     Args:
         goal: of the attack.
         before: the answer to the original.
+        places: of the words that are ranked.
         replacement: what stands in the word's place; None deletes it.
         flips: where that turns the prediction to a class c, add P(c | X without w) - P(c | X)
             (TextFooler, arXiv:1907.11932, equation 2).
     """
-    text = goal.original
-    answers = yield from goal.ask(list(reduced(text, replacement)))
+    answers = yield from goal.ask(reduced(goal.original, places, replacement))
     importance = before.of_label - answers.of_label
     if flips:
         rows, others = np.arange(len(answers)), answers.predictions
@@ -36,9 +49,8 @@ def lost(
     return importance
 
 
-def reduced(text: Words, replacement: str | None) -> Sequence[Words]:
-    """The text without each of its words in turn."""
-    places = range(len(text))
+def reduced(text: Words, places: Sequence[int], replacement: str | None) -> Sequence[Words]:
+    """The text without each of these words in turn."""
     if replacement is None:
         return [text.without(place) for place in places]
     return [text.exchange(place, replacement) for place in places]

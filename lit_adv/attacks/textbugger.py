@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import Literal
 
-from lit_adv.attacks import bugs, importance
+from lit_adv.attacks import bugs, importance, textattack_bugs
 from lit_adv.attacks.choice import Taken, best
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
@@ -19,6 +19,17 @@ from lit_adv.ranges import one_of, whole
 
 # Between words: a full stop inside a number or an abbreviation has no space behind it.
 STOP = re.compile(r"[.!?].*\s|[\u3002\uff01\uff1f]", re.DOTALL)
+
+
+def of_paper(word: str, random: Random) -> list[str]:
+    """A space inside, a letter less, a swap, a look-alike or a neighbouring key: one of each."""
+    similar = [*bugs.look_alike(word), *bugs.keyboard(word)]
+    options = (bugs.insert_space(word), bugs.delete(word), bugs.swap(word), similar)
+    found = [bugs.one(each, random) for each in options]
+    return [each for each in found if each is not None]
+
+
+BUGS = {"paper": of_paper, "textattack": textattack_bugs.of_word}
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -34,17 +45,21 @@ class TextBugger:
     The paper takes the best bug even where it helps the label; here only one that costs it.
 
     Args:
+        bugs: `paper`, one of each kind by chance; or those of `textattack` 0.3.11, which has spaces
+            and swaps in longer and shorter words too, a look-alike of every letter, and no keys.
         neighbours: words as candidates, where neighbours are at hand; 0 = none.
         min_cosine: least cosine of their vectors.
         similarity: condition on the text; None = none.
         dissimilar: `stop`, as in the paper, or `skip` such candidates and go on, as tools do.
         constrain: where they are skipped, look `before` the victim is asked, or `after`.
         sentences: rank sentences first.
-        spare_stop_words: leave stop words alone, as tools do and the paper does not.
+        spare_stop_words: leave stop words alone and unranked, as tools do and the paper does not.
         max_changed: largest share of changed words; None = no limit.
+        round_up: round that number of words up, as tools do; else it is never exceeded.
         query_budget: most questions to the victim per word of the text; None = no limit.
     """
 
+    bugs: Literal["paper", "textattack"] = "paper"
     neighbours: int = 5
     min_cosine: float = 0.0
     similarity: Similarity | None = Similarity(threshold=0.8, metric="cosine")
@@ -53,11 +68,13 @@ class TextBugger:
     sentences: bool = True
     spare_stop_words: bool = False
     max_changed: float | None = None
+    round_up: bool = False
     query_budget: int | None = None
 
     needs = ("neighbours?", "stop_words", "encoder")
 
     def __post_init__(self) -> None:
+        one_of(tuple(BUGS), "attack.bugs", self.bugs)
         whole(0, "attack.neighbours", self.neighbours)
         one_of(("stop", "skip"), "attack.dissimilar", self.dissimilar)
         one_of(("before", "after"), "attack.constrain", self.constrain)
@@ -67,11 +84,10 @@ class TextBugger:
         text = goal.original
         before = yield from goal.ask([text])
         parts = yield from self._sentences(goal)
-        lost = yield from importance.lost(goal, before)
-        ranked = importance.order(lost)
+        free = tools.free(text) if self.spare_stop_words else range(len(text))
+        lost = yield from importance.lost(goal, before, free)
+        ranked = importance.order(lost, free)
         places = [w for part in parts for w in ranked if w in part]
-        if self.spare_stop_words:
-            places = [w for w in places if not tools.keeps(text.words[w])]
 
         def candidates(now: Words, place: int) -> Steps[Sequence[str]]:
             yield from ()
@@ -85,9 +101,10 @@ class TextBugger:
             choose = partial(best_or_stop, similarity=similarity)
         return (
             yield from search(
-                goal, before, places, candidates, choose, max_changed=self.max_changed
+                goal, before, places, candidates, choose,
+                max_changed=self.max_changed, round_up=self.round_up,
             )
-        )
+        )  # fmt: skip
 
     def _sentences(self, goal: Goal) -> Steps[list[range]]:
         """The text's sentences, the surest first, without those of another class."""
@@ -99,12 +116,10 @@ class TextBugger:
         return ranked or parts  # a text has a class that none of its sentences may have
 
     def _bugs(self, word: str, random: Random, tools: Tools) -> list[str]:
-        similar = [*bugs.look_alike(word), *bugs.keyboard(word)]
-        options = (bugs.insert_space(word), bugs.delete(word), bugs.swap(word), similar)
-        found = [bugs.one(each, random) for each in options]
+        found = BUGS[self.bugs](word, random)
         if self.neighbours and tools.neighbours is not None:
             found += tools.neighbours.near(word, self.neighbours, self.min_cosine)
-        return list(dict.fromkeys(each for each in found if each is not None))
+        return list(dict.fromkeys(found))
 
 
 def best_or_stop(

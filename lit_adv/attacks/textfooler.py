@@ -38,8 +38,12 @@ class TextFooler:
             same text for fewer sentences to encode, and more questions counted (the code also
             counts candidates of another part of speech).
         same_speech: keep the part of speech, where there is a tagger.
+        ranking: importance by the word `deleted`, as in the paper, or written as `unknown`.
         flips: the second part of the importance.
+        rank_stop_words: ask also what the label loses without them, though they stay, as the
+            authors' code does and TextAttack 0.3.11 does not.
         max_changed: largest share of changed words; None = no limit.
+        round_up: round that number of words up, as tools do; else it is never exceeded.
         query_budget: most questions to the victim per word of the text; None = no limit.
     """
 
@@ -50,8 +54,11 @@ class TextFooler:
     )
     constrain: Literal["before", "after"] = "after"
     same_speech: bool = True
+    ranking: Literal["deleted", "unknown"] = "deleted"
     flips: bool = True
+    rank_stop_words: bool = True
     max_changed: float | None = None
+    round_up: bool = False
     query_budget: int | None = None
 
     needs = ("neighbours", "stop_words", "encoder", "tagger")
@@ -59,13 +66,17 @@ class TextFooler:
     def __post_init__(self) -> None:
         whole(1, "attack.neighbours", self.neighbours)
         one_of(("before", "after"), "attack.constrain", self.constrain)
+        one_of(("deleted", "unknown"), "attack.ranking", self.ranking)
         check_limits(self.max_changed, self.query_budget)
 
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
         text = goal.original
         before = yield from goal.ask([text])
-        lost = yield from importance.lost(goal, before, flips=self.flips)
-        places = [w for w in importance.order(lost) if not tools.keeps(text.words[w])]
+        free = tools.free(text)
+        asked = range(len(text)) if self.rank_stop_words else free
+        hidden = tools.unknown if self.ranking == "unknown" else None
+        lost = yield from importance.lost(goal, before, asked, hidden, flips=self.flips)
+        places = [w for w in importance.order(lost, asked) if w in free]
 
         def candidates(now: Words, place: int) -> Steps[Sequence[str]]:
             assert tools.neighbours is not None
@@ -78,6 +89,7 @@ class TextFooler:
         choose = partial(best, similarity=similarity, constrain=self.constrain)
         return (
             yield from search(
-                goal, before, places, candidates, choose, max_changed=self.max_changed
+                goal, before, places, candidates, choose,
+                max_changed=self.max_changed, round_up=self.round_up,
             )
-        )
+        )  # fmt: skip

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from lit_adv.attacks.words import Words
+
 
 class Near(Protocol):
     """Words near a word."""
@@ -50,3 +52,7 @@ class Tools:
     def keeps(self, word: str) -> bool:
         """Whether this is a stop word."""
         return word.lower() in self.stop_words
+
+    def free(self, text: Words) -> list[int]:
+        """The places of all words but stop words."""
+        return [place for place, word in enumerate(text.words) if not self.keeps(word)]

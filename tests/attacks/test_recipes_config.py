@@ -77,13 +77,16 @@ DEFENDED = Similarity(
     threshold=0.840845057, metric="angular", window=15, against="previous", short="pass"
 )
 PRESETS = {
-    "textfooler/textattack": TextFooler(similarity=DEFENDED, constrain="before", flips=False),
+    "textfooler/textattack": TextFooler(
+        similarity=DEFENDED, constrain="before", flips=False, rank_stop_words=False
+    ),
     "textfooler/textdefender": TextFooler(
         similarity=DEFENDED,
         constrain="before",
         flips=False,
         min_cosine=0.0,
         max_changed=0.3,
+        round_up=True,
         query_budget=50,
     ),
     "textfooler/unlimited": TextFooler(similarity=None, same_speech=False),
@@ -92,6 +95,8 @@ PRESETS = {
         mask="unknown",
         take="best",
         similarity=Similarity(threshold=0.2, metric="cosine"),
+        round_up=True,
+        rank_stop_words=False,
     ),
     "bert_attack/textdefender": BertAttack(
         candidates=50,
@@ -99,12 +104,14 @@ PRESETS = {
         take="best",
         similarity=DEFENDED,
         max_changed=0.3,
+        round_up=True,
         query_budget=50,
     ),
     "bert_attack/unlimited": BertAttack(max_changed=None),
     # TextAttack's encoder measures angles unless it is told otherwise; its BERT-Attack is.
     "textbugger/textattack": TextBugger(
         similarity=Similarity(threshold=0.8, metric="angular"),
+        bugs="textattack",
         dissimilar="skip",
         constrain="before",
         sentences=False,
@@ -115,13 +122,15 @@ PRESETS = {
         min_cosine=0.0,
         constrain="before",
         same_speech=False,
+        ranking="unknown",
         flips=False,
         max_changed=0.3,
+        round_up=True,
         query_budget=50,
     ),
     "textbugger/unlimited": TextBugger(similarity=None),
     "deepwordbug/textattack": DeepWordBug(change="any", ranking="unknown", spare_stop_words=True),
-    "pwws/textattack": PWWS(same_speech=False, spare_stop_words=True),
+    "pwws/textattack": PWWS(same_speech=False, spare_stop_words=True, stepwise=True),
 }
 
 

@@ -2,6 +2,8 @@
 be asked without it: the same text, by the same number of questions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from random import Random
 from typing import Any
@@ -118,8 +120,9 @@ def _reference_bert_attack(of: Case, recipe: BertAttack) -> Greedy:
     """Algorithm 1: candidates one after the other, the first that wins ends it."""
     y, p, x = of.label, of.victim.probabilities, list(of.words)
     queries, changed = 1 + len(x), 0
+    share = Fraction(1 if recipe.max_changed is None else recipe.max_changed).limit_denominator(10)
     for i in _ranked(_losses(of, "[MASK]")):
-        if recipe.max_changed is not None and changed + 1 > recipe.max_changed * len(x) + 1e-9:
+        if changed >= share * len(x) if recipe.round_up else changed + 1 > share * len(x):
             break
         if x[i] in of.stop_words:
             continue
@@ -154,6 +157,28 @@ def _reference_pwws(of: Case) -> Greedy:
     for i in sorted(best, key=lambda i: (-round(best[i][0], 12), i)):
         x = _with(x, i, best[i][1])
         queries += 1
+        if p(x).argmax() != y:
+            break
+    return x, queries
+
+
+def _reference_stepwise_pwws(of: Case) -> Greedy:
+    """Words by softmax(1 - P without) times (1 - least P of a synonym), then the greedy search."""
+    y, p, x = of.label, of.victim.probabilities, list(of.words)
+    free = [i for i, word in enumerate(x) if word not in of.stop_words]
+    phi = {i: np.exp(1 - p(_with(x, i, "[UNK]"))[y]) for i in free}
+    queries, score = 1 + len(free), {}
+    for i in free:
+        left = [float(p(_with(x, i, w))[y]) for w, _ in of.near[x[i]]]
+        queries += len(left)
+        if left:
+            score[i] = phi[i] / sum(phi.values()) * (1 - min(left))
+    for i in sorted(score, key=lambda i: (-round(score[i], 12), i)):
+        texts = [_with(x, i, w) for w, _ in of.near[x[i]]]
+        queries += len(texts)
+        best = min(texts, key=lambda text: p(text)[y])
+        if p(best)[y] < p(x)[y]:
+            x = best
         if p(x).argmax() != y:
             break
     return x, queries
@@ -306,12 +331,12 @@ def test_textfooler_among_similar_sentences(constrain: Any, like: Similarity):
     assert kept > len(CASES) // 4  # the condition mattered
 
 
-@pytest.mark.parametrize("max_changed", [None, 0.4])
-def test_bert_attack(max_changed: float | None):
+@pytest.mark.parametrize("max_changed, round_up", [(None, False), (0.4, False), (0.3, True)])
+def test_bert_attack(max_changed: float | None, round_up: bool):
     outcomes = []
     for seed in CASES:
         of = case(seed)
-        recipe = BertAttack(candidates=4, max_changed=max_changed)
+        recipe = BertAttack(candidates=4, max_changed=max_changed, round_up=round_up)
         (record,) = _scene(of, stop_words=of.stop_words).attack(recipe, of.text, label=of.label)
         outcomes.append(_compare(record, of, _reference_bert_attack(of, recipe)))
     _both(outcomes)
@@ -325,6 +350,57 @@ def test_pwws(classes: int):
         (record,) = _scene(of).attack(PWWS(), of.text, label=of.label)
         outcomes.append(_compare(record, of, _reference_pwws(of)))
     _both(outcomes)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_pwws_step_by_step(classes: int):
+    """As TextAttack 0.3.11 searches (`GreedyWordSwapWIR("weighted-saliency")`)."""
+    outcomes, otherwise = [], 0
+    recipe = PWWS(stepwise=True, spare_stop_words=True)
+    for seed in CASES:
+        of = case(seed, classes, scale=0.5)
+        (record,) = _scene(of, stop_words=of.stop_words).attack(recipe, of.text, label=of.label)
+        outcomes.append(_compare(record, of, _reference_stepwise_pwws(of)))
+        otherwise += _reference_stepwise_pwws(of)[0] != _reference_pwws(of)[0]
+    _both(outcomes)
+    assert otherwise
+
+
+UNRANKED: list[tuple[Recipe, Recipe]] = [
+    (BARE, replace(BARE, rank_stop_words=False)),
+    (BertAttack(candidates=3), BertAttack(candidates=3, rank_stop_words=False)),
+]
+
+
+@pytest.mark.parametrize("ranked, unranked", UNRANKED)
+def test_without_ranking_stop_words_the_same_text_is_found_by_fewer_questions(
+    ranked: Recipe, unranked: Recipe
+):
+    saved = 0
+    for seed in CASES:
+        of = case(seed)
+        records = [
+            _scene(of, stop_words=of.stop_words).attack(recipe, of.text, label=of.label)[0]
+            for recipe in (ranked, unranked)
+        ]
+        assert records[0]["perturbed"] == records[1]["perturbed"]
+        stopped = sum(word in of.stop_words for word in of.words)
+        assert records[0]["queries"] - records[1]["queries"] == stopped
+        saved += stopped
+    assert saved
+
+
+@pytest.mark.parametrize("ranking, hidden", [("deleted", None), ("unknown", "[UNK]")])
+def test_words_are_deleted_or_unknown_for_the_ranking(ranking: Any, hidden: str | None):
+    of = case(4, classes=3)  # whose words are all different: none is asked for twice
+    places = range(len(of.words))
+    texts = [
+        _without(of.words, i) if hidden is None else _with(of.words, i, hidden) for i in places
+    ]
+    for recipe in (replace(BARE, ranking=ranking), DeepWordBug(change="any", ranking=ranking)):
+        scene = _scene(of)
+        scene.attack(recipe, of.text, label=of.label)
+        assert scene.victim.asked[: 1 + len(texts)] == [of.text, *map(" ".join, texts)]
 
 
 @pytest.mark.parametrize("ranks", [True, False])
@@ -520,13 +596,20 @@ def test_a_constant_victim_is_asked_for_every_candidate_in_vain(seed: int):
         for w in of.words
         if w not in of.stop_words
     ]
+    glyphs = [len(w) for w in of.words]
     counts: list[tuple[Recipe, int]] = [
         (BARE, 1 + n + sum(free)),
         (BertAttack(max_changed=None), 1 + n + sum(proposed)),
         (BertAttack(take="best", max_changed=1.0), 1 + n + sum(proposed)),
         (PWWS(), 1 + n + sum(near)),
         (TextBugger(), 1 + n + sum(near)),
-        (TextBugger(spare_stop_words=True), 1 + n + sum(free)),
+        (TextBugger(spare_stop_words=True), 1 + len(free) + sum(free)),
+        (TextBugger(bugs="textattack", sentences=False), 1 + n + sum(near) + sum(glyphs)),
+        (replace(BARE, rank_stop_words=False), 1 + len(free) + sum(free)),
+        (BertAttack(max_changed=None, rank_stop_words=False), 1 + len(free) + sum(proposed)),
+        (DeepWordBug(change="any", spare_stop_words=True), 1 + 2 * (n + 1)),
+        (DeepWordBug(change="any", ranking="unknown", spare_stop_words=True), 1 + len(free)),
+        (PWWS(stepwise=True, spare_stop_words=True), 1 + len(free) + 2 * sum(free)),
         (TextFooler(similarity=None, max_changed=0.0), 1 + n),
     ]
     for recipe, queries in counts:
