@@ -57,6 +57,7 @@ class Resumable(Scheduled):
         progress = loops["epoch_loop.batch_progress"]
         checkpoint["lit_adv"] = {
             "method": type(self).__name__,
+            "kinds": self._kinds,
             **{name: piece.state_dict() for name, piece in self._pieces.items()},
             "skipped_steps": self.skipped_steps,
             "within_epoch": not progress["is_last_batch"],
@@ -74,7 +75,14 @@ class Resumable(Scheduled):
             raise ValueError("ckpt_path: a checkpoint of something else than lit_adv")
         saved, self.resumes = checkpoint["lit_adv"], True
         for name, piece in self._pieces.items():
-            piece.load_state_dict(saved[name])
+            kind = saved.get("kinds", self._kinds)[name]
+            if kind == self._kinds[name]:
+                piece.load_state_dict(saved[name])
+            else:
+                warnings.warn(
+                    f"ckpt_path: its {name} was {kind}; {self._kinds[name]} begins anew",
+                    stacklevel=2,
+                )
         self.skipped_steps = saved["skipped_steps"]
         states = saved["processes"]
         if trainer is None or len(states) != trainer.world_size:
@@ -101,6 +109,13 @@ class Resumable(Scheduled):
 
     def on_train_start(self) -> None:
         loop = self.trainer.fit_loop
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:  # a checkpoint brings all that is in it
+                if not optimizer.defaults.keys() <= group.keys():
+                    name = type(optimizer).__name__
+                    raise ValueError(
+                        f"optimizer: the checkpoint's is not {name}; set the one that it had"
+                    )
         if loop._combined_loader_states_to_load and loop._data_fetcher is not None:
             # Lightning had set up the data before it knew of the checkpoint: for the schedule,
             # which wants to know the number of steps.
@@ -146,6 +161,10 @@ class Resumable(Scheduled):
         loader = self.trainer.fit_loop._combined_loader
         if self.descent.accumulate_grad_batches > 1 and loader is not None:
             self._loaders = loader._state_dicts()
+
+    @property
+    def _kinds(self) -> dict[str, str]:
+        return {name: type(piece).__name__ for name, piece in self._pieces.items()}
 
     @property
     def _pieces(self) -> dict[str, Flood | Proximal | Mask]:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lit_adv.descent import Descent, Schedule, adamw
+from lit_adv.flood.auto import Auto
 from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.individual import Individual
 from lit_adv.loop import Loop
@@ -212,6 +213,30 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path):
     torch.save(saved, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match="ckpt_path: a checkpoint of something else than lit_adv"):
         fit(build("finetune"), ckpt=tmp_path / "foreign.ckpt")
+
+
+@quiet
+def test_what_the_checkpoint_does_not_know_begins_anew(tmp_path: Path):
+    """Another flood, and no proximal term then."""
+    fit(build("finetune"), callbacks=[Save(tmp_path)])
+    rest = build("finetune")
+    rest.descent.flood, rest.descent.proximal = Auto(), MBPP()
+    with pytest.warns(UserWarning, match="begins anew") as said:
+        fit(rest, ckpt=tmp_path / "2.ckpt", check_val_every_n_epoch=1)
+    assert [str(each.message) for each in said if "anew" in str(each.message)] == [
+        "ckpt_path: its flood was NoFlood; Auto begins anew",
+        "ckpt_path: its proximal was NoProximal; MBPP begins anew",
+    ]
+    assert rest.trainer.global_step == EPOCHS * BATCHES
+
+
+@quiet
+def test_another_optimizers_checkpoint_is_refused(tmp_path: Path):
+    fit(build("finetune"), callbacks=[Save(tmp_path)])
+    rest = build("finetune")
+    rest.descent.optimizer = partial(torch.optim.SGD, lr=0.1)
+    with pytest.raises(ValueError, match="optimizer: the checkpoint's is not SGD"):
+        fit(rest, ckpt=tmp_path / "2.ckpt")
 
 
 def test_an_interrupted_write_leaves_the_checkpoint_before_it(
