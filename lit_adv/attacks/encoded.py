@@ -66,9 +66,9 @@ class Reader:
         )
         # A text that has no tokens, of decoders, would be none: it is one padding.
         tokens = (tuple(each) or (self._filling,) for each in encoded["input_ids"])
-        if not pairs or "token_type_ids" not in encoded:  # of a single text they say nothing
+        types = [tuple(each) for each in encoded.get("token_type_ids", ())]
+        if not types or not (pairs or any(map(any, types))):  # XLNet's are not all zero
             return [Encoded(each) for each in tokens]
-        types = map(tuple, encoded["token_type_ids"])
         return [Encoded(each, its) for each, its in zip(tokens, types, strict=True)]
 
     def cuts(self, item: Item) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from subject import build, session
+from tokenizers.processors import TemplateProcessing
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from lit_adv.attacks import source
@@ -97,3 +98,17 @@ def test_a_decoder_answers_a_text_without_tokens() -> None:
         victim.answer(victim.keys(["", "a good film"])),
     )
     torch.testing.assert_close(torch.tensor(alone[0]), torch.tensor(beside[0]))
+
+
+@pytest.mark.parametrize("kind", [0, 2])
+def test_a_victim_is_told_the_kinds_of_single_texts_tokens_too(kind: int) -> None:
+    """XLNet's tokenizer has a kind of its own for the token that answers."""
+    model, _ = build()
+    tokenizer: Any = model.tokenizer
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f"$A:0 [CLS]:{kind}", special_tokens=[("[CLS]", tokenizer.cls_token_id)]
+    )
+    reader = Reader(model.network, tokenizer, max_length=20, precision="32")
+    (read,) = reader.encode(["a good film"])
+    assert read.tokens == tuple(tokenizer("a good film")["input_ids"])
+    assert read.types == ((*[0] * (len(read.tokens) - 1), kind) if kind else None)

@@ -3,6 +3,7 @@
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +123,18 @@ def test_pairs_have_token_types_and_regression_has_numbers():
     assert torch.equal(batch["token_type_ids"], expected["token_type_ids"])
     assert batch["token_type_ids"].max() == 1
     assert batch["labels"].dtype == torch.float32 and batch["labels"].tolist() == [0.5, 4.0]
+
+
+def test_a_text_without_tokens_is_a_padding():
+    """Of decoders, whose tokenizers add nothing; a batch of it alone would have no tokens."""
+    splits = Reviews(train_size=50, validation_size=1, test_size=1).splits
+    tokenizer: Any = train_tokenizer(splits, 400, 64)
+    tokenizer._tokenizer.post_processor = None
+    data = Tokenised.of(Split(texts=["", "bad"], labels=[0, 1]), tokenizer, max_length=64)
+    batch = Collate(tokenizer)(data[[0]])
+    assert batch["input_ids"].tolist() == [[tokenizer.pad_token_id]]
+    assert batch["attention_mask"].tolist() == batch["special_tokens_mask"].tolist() == [[1]]
+    assert Collate(tokenizer)(data[[0, 1]])["attention_mask"].sum(1).min() == 1
 
 
 def test_long_texts_are_cut():
