@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from transformers import PreTrainedTokenizerBase
 
-from lit_adv import padding, positions
+from lit_adv import padding, positions, vocabulary
 from lit_adv.data.batched import Batched
 from lit_adv.data.cache import Cache
 from lit_adv.data.columns import Columns
@@ -59,6 +59,8 @@ class TextData(Batched[Splits]):
         self.tokenise(model.tokenizer, order_seed, padding.side(model.network))
         longest = max(int(rows.lengths.max()) for rows in self._sets.values())
         positions.check(model.network, longest, self.max_length)
+        largest = max(int(rows.columns["input_ids"].max()) for rows in self._sets.values())
+        vocabulary.check(model.network, model.tokenizer, largest)
         self.drop_token = DropToken.of(
             model.drop_token,
             model.network,
