@@ -57,9 +57,10 @@ class TextData(Batched[Splits]):
                 "whole; set it to 0"
             )
         self.tokenise(model.tokenizer, order_seed, padding.side(model.network))
-        longest = max(int(rows.lengths.max()) for rows in self._sets.values())
+        sets: list[Any] = [*self._sets.values()]
+        longest = max(int(rows.lengths.max()) for rows in sets)
         positions.check(model.network, longest, self.max_length)
-        largest = max(int(rows.columns["input_ids"].max()) for rows in self._sets.values())
+        largest = max(int(rows.columns["input_ids"].max()) for rows in sets)
         vocabulary.check(model.network, model.tokenizer, largest)
         self.drop_token = DropToken.of(
             model.drop_token,
