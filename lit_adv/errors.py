@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 USERS = (ValueError, FloatingPointError, FileNotFoundError)
-"""What a user can mend; anything else is a defect of ours and keeps its traceback."""
+"""What a user can mend, as are files that an OSError names; the rest keeps its traceback."""
 
 
 def one_line(error: BaseException) -> str | None:
@@ -20,6 +20,8 @@ def one_line(error: BaseException) -> str | None:
     message = " ".join(str(error).split())
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition(message)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, (*USERS, MisconfigurationException)):
         return message
     return None

@@ -48,9 +48,9 @@ def show(results: dict[str, Any], folder: Path) -> None:
     table.add_column("")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
-    for name in results["test"]:
-        values = (results["val"].get(name), results["test"][name])
-        table.add_row(name, *(f"{value:.4f}" for value in values if value is not None))
+    for name in {**results["val"], **results["test"]}:
+        values = [results[split].get(name) for split in ("val", "test")]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     console = Console()
     console.print(table)
     train = results["train"]

@@ -37,6 +37,7 @@ from lit_adv.models import configured
 from lit_adv.models.image_model import ImageModel
 from lit_adv.models.model import Model
 from lit_adv.quiet import quieten
+from lit_adv.ranges import whole
 from lit_adv.sweeps.trial import Pruned
 from lit_adv.tasks.task import Task
 
@@ -48,6 +49,7 @@ def run(cfg: DictConfig) -> float | None:
         SystemExit: SIGTERM came; a checkpoint to go on from has been written.
     """
     folder = Path(cfg.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)  # Hydra's own is there, one that is set may not be
     first = getattr(rank_zero_only, "rank", 0) == 0
     with failure.recorded(folder) if first else nullcontext():
         config.check(cfg)
@@ -60,7 +62,7 @@ def run(cfg: DictConfig) -> float | None:
 
 def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | None:
     """The run itself, in each of its processes; notes the trainer that starts the others."""
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    L.seed_everything(whole(0, "seed", cfg.seed), workers=True, verbose=False)
     data = configured.load(cfg)
     model = configured.build(cfg, data.splits)
     data.adapt(model, order_seed=cfg.seed)

@@ -66,6 +66,10 @@ class Session:
         self.victim = self.exact = Victim(self.reader)
         if self.reader.precision != "32":
             self.exact = Victim(Reader(network, tokenizer, precision="32", **options))
+        if self.victim.classes == 1:
+            raise ValueError(
+                "attack: the victim gives one number, no classes; attacks turn classes"
+            )
         if self.victim.classes != len(names):
             raise ValueError(
                 f"attack: the victim knows {self.victim.classes} classes, the data {len(names)}: "

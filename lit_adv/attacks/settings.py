@@ -39,4 +39,5 @@ class Settings:
         for name in ("n", "concurrency", "batch_tokens", "max_length"):
             if getattr(self, name) is not None:
                 whole(1, f"attack.{name}", getattr(self, name))
+        whole(0, "attack.seed", self.seed)
         one_of(("test", "validation"), "attack.split", self.split)

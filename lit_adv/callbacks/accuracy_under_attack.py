@@ -66,6 +66,7 @@ class AccuracyUnderAttack(L.Callback):
         self._last: float | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last = None  # of a training before this one
         if sharding.dealt_out(pl_module):
             raise ValueError(
                 "callbacks: AccuracyUnderAttack: each process asks the network other questions, "

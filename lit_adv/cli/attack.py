@@ -20,7 +20,7 @@ VICTIM is a run's folder, a checkpoint, or the folder of a Hugging Face classifi
   attack.resources.neighbours=FILE ...encoder=FOLDER ...masked_lm=FOLDER ...tagger=FILE
   attack.output=FOLDER        default: attacks/ beside the victim
 
-Interrupted, the same command goes on. --cfg shows every setting there is."""
+Interrupted, the same command goes on. --cfg job shows every setting there is."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def run(victim: str, overrides: list[str]) -> dict[str, dict[str, Any]]:
         ValueError: a victim, a resource or a setting that cannot be used.
     """
     shown = "--cfg" in overrides
-    cfg = compose(victim, [each for each in overrides if each != "--cfg"])
+    cfg = compose(victim, [each for each in overrides if each not in ("--cfg", "job")])
     if shown:
         from omegaconf import OmegaConf
 

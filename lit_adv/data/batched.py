@@ -62,6 +62,7 @@ class Batched(L.LightningDataModule, Generic[Loaded]):
             value = getattr(self, name)
             if value is not None:
                 whole(1, f"data.{name}", value)
+        whole(0, "data.seed", self.seed)
         self.kind: Kind = Labels()
         """What the rows teach; to be said before they are loaded."""
         self._splits: Loaded | None = None
@@ -138,6 +139,12 @@ class Batched(L.LightningDataModule, Generic[Loaded]):
         options = self._options(batches)
         if self.trainer is None:
             return DataLoader(data, **options)
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        if overfit:
+            raise ValueError(
+                f"trainer.overfit_batches={overfit}: takes away the order of "
+                "batches of like length; data.limit=N trains on the same N examples in every epoch"
+            )
         return TrainingLoader(data, place=self._place, **options)
 
     def _options(self, batches: LengthGroupedBatches) -> dict[str, Any]:

@@ -134,6 +134,11 @@ def test_killed_it_goes_on_and_several_processes_are_as_one(
         ),
         (["RUN", "data=local", "data.path=../shared"], "data.path=../shared: no training file"),
         (["RUN", "n=0"], "attack.n=0: needs to be at least 1"),
+        (["RUN", "seed=abc"], "attack.seed=abc: needs to be a whole number"),
+        (
+            ["RUN", "attack=textfooler", f"attack.output={__file__}"],
+            f"{__file__}/textfooler: Not a directory",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_said_in_one_line(
