@@ -12,7 +12,6 @@ from torch.multiprocessing.spawn import spawn
 
 from lit_adv import config
 from lit_adv.attacks import resources, source
-from lit_adv.attacks.progress import Progress
 from lit_adv.attacks.resources import Resources, describe
 from lit_adv.attacks.series import Series
 from lit_adv.attacks.session import Session
@@ -48,7 +47,7 @@ def attack(victim: Path, cfg: DictConfig, folder: Path) -> dict[str, dict[str, A
     plain = OmegaConf.to_container(cfg, resolve=True)
     series = prepare(victim, plain, folder)
     for each in series:  # a folder of other settings is refused before the first attack
-        Progress(each.folder, each.settings)
+        each.claim()
     if count == 1:
         for each in series:
             each.work()

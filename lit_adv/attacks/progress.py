@@ -12,26 +12,15 @@ class Progress:
     """The folder of a set of attacks while it runs.
 
     Args:
-        folder: made if need be.
-        settings: all that the records depend on.
+        folder: see `claim`.
         part: which of several processes this is.
-
-    Raises:
-        ValueError: the folder holds attacks by other settings.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], part: int = 0) -> None:
+    def __init__(self, folder: Path, part: int = 0) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._lines = folder / f"attack.part{part}.jsonl"
         # A process that was killed may have left half a line.
         self._begin = "\n" if self._lines.exists() else ""
-        known = folder / "attack.settings.json"
-        settings = json.loads(json.dumps(settings))
-        if known.exists():
-            refuse_others(folder, json.loads(known.read_text()), settings)
-        elif part == 0:
-            results.write(known, dict(settings))
 
     def records(self) -> dict[int, dict[str, Any]]:
         """What is done, of all processes, by row; a line that was cut off has not been done."""
@@ -66,6 +55,21 @@ class Progress:
         for lines in self.folder.glob("attack.part*.jsonl"):
             lines.unlink()
         return records
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make a folder that of attacks by these settings, on all of which their records depend.
+
+    Raises:
+        ValueError: it holds attacks by others.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / "attack.settings.json"
+    settings = json.loads(json.dumps(settings))
+    if known.exists():
+        refuse_others(folder, json.loads(known.read_text()), settings)
+    else:
+        results.write(known, dict(settings))
 
 
 def refuse_others(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

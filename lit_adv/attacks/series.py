@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from lit_adv import results
 from lit_adv.attacks import page, summary
-from lit_adv.attacks.progress import Progress
+from lit_adv.attacks.progress import Progress, claim
 from lit_adv.attacks.session import Session
 from lit_adv.attacks.trial import Recipe
 
@@ -53,13 +53,17 @@ class Series:
         }
         self.rows = session.rows()
 
-    def work(self, part: int = 0, count: int = 1) -> None:
-        """Attack what is not done of one of `count` parts of the sample.
+    def claim(self) -> None:
+        """Make the folder this series'.
 
         Raises:
-            ValueError: the folder holds attacks by other settings.
+            ValueError: it holds attacks by other settings.
         """
-        progress = Progress(self.folder, self.settings, part)
+        claim(self.folder, self.settings)
+
+    def work(self, part: int = 0, count: int = 1) -> None:
+        """Attack what is not done of one of `count` parts of the sample; the folder is claimed."""
+        progress = Progress(self.folder, part)
         done = progress.records()
         mine = self.rows[part::count]
         outcomes = Counter(done[row]["outcome"] for row in mine if row in done)
@@ -84,7 +88,7 @@ class Series:
 
     def conclude(self) -> dict[str, Any]:
         """All records in one file, their figures in another, and a page to read."""
-        records = Progress(self.folder, self.settings).finish(self.rows)
+        records = Progress(self.folder).finish(self.rows)
         outcome = self.report(records)
         results.write(self.folder / "attack.json", outcome)
         shown = {

@@ -20,11 +20,11 @@ from lit_adv.attacks.victim import Victim
 
 @pytest.mark.parametrize("mark", ["\u0085", "\u2028", "\u2029", "\x0b", "\x1c", "\n", "\r\n"])
 def test_a_text_with_any_line_separator_is_kept(mark: str, tmp_path: Path) -> None:
-    progress = Progress(tmp_path, {"n": 2})
+    progress = Progress(tmp_path)
     for index in range(2):
         progress.add({"index": index, "text": f"a{mark}b"})
     assert [record["text"] for record in progress.finish([0, 1])] == [f"a{mark}b"] * 2
-    again = Progress(tmp_path, {"n": 2}).records()
+    again = Progress(tmp_path).records()
     assert [again[index]["text"] for index in range(2)] == [f"a{mark}b"] * 2
 
 

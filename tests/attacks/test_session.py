@@ -172,7 +172,9 @@ def series(folder: Path, **settings: Any) -> Series:
     """TextFooler on all test reviews."""
     each = session(MODEL, DATA, calibrate=True, **settings)
     described = {"victim": describe("victim", "here"), "data": {"name": "reviews"}}
-    return Series("textfooler", RECIPES["textfooler"], each, folder, described)
+    made = Series("textfooler", RECIPES["textfooler"], each, folder, described)
+    made.claim()
+    return made
 
 
 def test_an_interrupted_series_goes_on_and_ends_the_same(
@@ -213,8 +215,7 @@ def test_an_interrupted_series_goes_on_and_ends_the_same(
     finished.work()  # nothing left
     assert finished.conclude()["seconds"] == got["seconds"]
 
-    other = series(folder, seed=1)
     with pytest.raises(
         ValueError, match=r"holds attacks with settings.seed=0, now 1; give another"
     ):
-        other.work()
+        series(folder, seed=1)
