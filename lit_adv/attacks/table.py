@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,13 +14,15 @@ COLUMNS = {
     "success": ("success_rate", ".1f"),
     "queries": ("mean_queries", ".1f"),
     "changed": ("mean_changed", ".1f"),
-    "similarity": ("mean_similarity", ".3f"),
+    "similar": ("mean_similarity", ".3f"),
 }
 
 
 def show(outcomes: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
     """Print a line per recipe, and one at the temperature that fits validation."""
-    table = Table(title="accuracy under attack, %", title_justify="left")
+    # Without lines between the columns: so it fits into 80 letters.
+    options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
+    table = Table(title="accuracy under attack, %", title_justify="left", **options)
     table.add_column("", no_wrap=True)
     for name in COLUMNS:
         table.add_column(name, justify="right")
