@@ -85,7 +85,11 @@ class BertAttack:
             return [w for w in of_place[place] if self._allowed(w, now.words[place], tools)]
 
         similarity = self.similarity if "encoder" in tools.oracles else None
-        choose = first if self.take == "first" else partial(best, similarity=similarity)
+        choose = (
+            first
+            if self.take == "first"
+            else partial(best, similarity=similarity, winners="leading")
+        )
         return (
             yield from search(
                 goal, before, places, candidates, choose,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Answers, Goal
 from lit_adv.attacks.similarity import Similarity
 from lit_adv.attacks.words import Words
+from lit_adv.ranges import one_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ def best(
     similarity: Similarity | None = None,
     *,
     constrain: str = "before",
+    winners: str = "all",
 ) -> Steps[Taken]:
     """The winner that stays most alike; else whatever leaves the label least, if less than now.
 
@@ -47,17 +50,26 @@ def best(
             tools count questions), or `after` it and only of those whose turn comes (as
             TextFooler's code counts): the same text is taken, by fewer sentences to encode and more
             questions.
+        winners: `all` candidates that turn the prediction, or the `leading` alone, as TextAttack
+            has it: that leave the label less than every other candidate, and than now. With more
+            than two classes, and a condition looked at before, there may be others.
     """
     if similarity is not None and not similarity.looks(now.text):
         similarity = None
     if similarity is None or constrain == "after":
         answers = yield from goal.ask(texts)
-        return (yield from _lazily(goal, now, texts[: len(answers)], answers, place, similarity))
+        texts = texts[: len(answers)]
+        if winners == "leading":
+            won = yield from winner(goal, texts, answers, leading(now, answers))
+            return won or least(now, texts, answers)
+        return (yield from _lazily(goal, now, texts, answers, place, similarity))
     alike = yield from similarity.of(goal.original, now.text, texts, place)
     allowed = np.flatnonzero(alike >= similarity.least(now.text)).tolist()
     answers = yield from goal.ask([texts[i] for i in allowed])
     asked = [texts[i] for i in allowed[: len(answers)]]  # the budget may have ended
-    order = np.argsort(-alike[allowed[: len(answers)]], kind="stable")
+    order = np.argsort(-alike[allowed[: len(answers)]], kind="stable").tolist()
+    if winners == "leading":
+        order = [i for i in order if i in leading(now, answers)]
     won = yield from winner(goal, asked, answers, order)
     return won or least(now, asked, answers)
 
@@ -82,6 +94,17 @@ def least(now: Taken, texts: Sequence[Words], answers: Answers) -> Taken:
         return now
     i = int(answers.of_label.argmin())
     return Taken(texts[i], float(answers.of_label[i]))
+
+
+def leading(now: Taken, answers: Answers) -> list[int]:
+    """The candidates that turn the prediction, from the least P(label) to the first that does not.
+
+    None if the least is not less than now.
+    """
+    ranked = np.argsort(answers.of_label, kind="stable").tolist()
+    if not ranked or answers.of_label[ranked[0]] >= now.left:
+        return []
+    return list(takewhile(lambda i: answers.flipped[i], ranked))
 
 
 def _lazily(
@@ -132,3 +155,17 @@ def winner(
             if sure:
                 return Taken(texts[i], float(answers.of_label[i]), over=True)
     return None
+
+
+def check_choice(constrain: str, winners: str) -> None:
+    """Refuse what `best` does not know.
+
+    Raises:
+        ValueError: another word, or the leading winners of candidates that are looked at later.
+    """
+    one_of(("before", "after"), "attack.constrain", constrain)
+    one_of(("all", "leading"), "attack.winners", winners)
+    if (constrain, winners) == ("after", "leading"):
+        raise ValueError(
+            "attack.winners=leading: of candidates that may be taken; set constrain=before"
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -88,7 +89,7 @@ class DeepWordBug:
             ]
             return list(dict.fromkeys(fitting))
 
-        choose = best if self.change == "any" else any_way
+        choose = partial(best, winners="leading") if self.change == "any" else any_way
         return (yield from search(goal, before, places, candidates, choose))
 
 

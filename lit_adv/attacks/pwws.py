@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class PWWS:
 
         return (
             yield from search(
-                goal, before, order, candidates, best,
+                goal, before, order, candidates, partial(best, winners="leading"),
                 max_changed=self.max_changed, round_up=self.round_up,
             )
         )  # fmt: skip

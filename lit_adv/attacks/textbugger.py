@@ -8,7 +8,7 @@ from random import Random
 from typing import Literal
 
 from lit_adv.attacks import bugs, importance, textattack_bugs
-from lit_adv.attacks.choice import Taken, best
+from lit_adv.attacks.choice import Taken, best, check_choice
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
 from lit_adv.attacks.greedy import check_limits, search
@@ -54,6 +54,8 @@ class TextBugger:
         constrain: where they are skipped, look `before` the victim is asked, or `after`.
         sentences: rank sentences first.
         spare_stop_words: leave stop words alone and unranked, as tools do and the paper does not.
+        winners: `all` candidates that turn the prediction, or the `leading` alone, as tools do; see
+            `choice.best`.
         max_changed: largest share of changed words; None = no limit.
         round_up: round that number of words up, as tools do; else it is never exceeded.
         query_budget: most questions to the victim per word of the text; None = no limit.
@@ -67,6 +69,7 @@ class TextBugger:
     constrain: Literal["before", "after"] = "after"
     sentences: bool = True
     spare_stop_words: bool = False
+    winners: Literal["all", "leading"] = "all"
     max_changed: float | None = None
     round_up: bool = False
     query_budget: int | None = None
@@ -77,7 +80,7 @@ class TextBugger:
         one_of(tuple(BUGS), "attack.bugs", self.bugs)
         whole(0, "attack.neighbours", self.neighbours)
         one_of(("stop", "skip"), "attack.dissimilar", self.dissimilar)
-        one_of(("before", "after"), "attack.constrain", self.constrain)
+        check_choice(self.constrain, self.winners)
         check_limits(self.max_changed, self.query_budget)
 
     def __call__(self, goal: Goal, tools: Tools) -> Steps[Words]:
@@ -96,7 +99,9 @@ class TextBugger:
 
         similarity = self.similarity if "encoder" in tools.oracles else None
         if self.dissimilar == "skip":
-            choose = partial(best, similarity=similarity, constrain=self.constrain)
+            choose = partial(
+                best, similarity=similarity, constrain=self.constrain, winners=self.winners
+            )
         else:
             choose = partial(best_or_stop, similarity=similarity)
         return (

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 from lit_adv.attacks import importance, speech
-from lit_adv.attacks.choice import best
+from lit_adv.attacks.choice import best, check_choice
 from lit_adv.attacks.engine import Steps
 from lit_adv.attacks.goal import Goal
 from lit_adv.attacks.greedy import check_limits, search
@@ -42,6 +42,8 @@ class TextFooler:
         flips: the second part of the importance.
         rank_stop_words: ask also what the label loses without them, though they stay, as the
             authors' code does and TextAttack 0.3.11 does not.
+        winners: `all` candidates that turn the prediction, or the `leading` alone, as tools do; see
+            `choice.best`.
         max_changed: largest share of changed words; None = no limit.
         round_up: round that number of words up, as tools do; else it is never exceeded.
         query_budget: most questions to the victim per word of the text; None = no limit.
@@ -57,6 +59,7 @@ class TextFooler:
     ranking: Literal["deleted", "unknown"] = "deleted"
     flips: bool = True
     rank_stop_words: bool = True
+    winners: Literal["all", "leading"] = "all"
     max_changed: float | None = None
     round_up: bool = False
     query_budget: int | None = None
@@ -65,7 +68,7 @@ class TextFooler:
 
     def __post_init__(self) -> None:
         whole(1, "attack.neighbours", self.neighbours)
-        one_of(("before", "after"), "attack.constrain", self.constrain)
+        check_choice(self.constrain, self.winners)
         one_of(("deleted", "unknown"), "attack.ranking", self.ranking)
         check_limits(self.max_changed, self.query_budget)
 
@@ -86,7 +89,9 @@ class TextFooler:
             return (yield from speech.same(now, place, near, tools))
 
         similarity = self.similarity if "encoder" in tools.oracles else None
-        choose = partial(best, similarity=similarity, constrain=self.constrain)
+        choose = partial(
+            best, similarity=similarity, constrain=self.constrain, winners=self.winners
+        )
         return (
             yield from search(
                 goal, before, places, candidates, choose,

@@ -78,13 +78,18 @@ DEFENDED = Similarity(
 )
 PRESETS = {
     "textfooler/textattack": TextFooler(
-        similarity=DEFENDED, constrain="before", flips=False, rank_stop_words=False
+        similarity=DEFENDED,
+        constrain="before",
+        flips=False,
+        rank_stop_words=False,
+        winners="leading",
     ),
     "textfooler/textdefender": TextFooler(
         similarity=DEFENDED,
         constrain="before",
         flips=False,
         min_cosine=0.0,
+        winners="leading",
         max_changed=0.3,
         round_up=True,
         query_budget=50,
@@ -116,6 +121,7 @@ PRESETS = {
         constrain="before",
         sentences=False,
         spare_stop_words=True,
+        winners="leading",
     ),
     "textbugger/textdefender": TextFooler(
         similarity=DEFENDED,
@@ -124,6 +130,7 @@ PRESETS = {
         same_speech=False,
         ranking="unknown",
         flips=False,
+        winners="leading",
         max_changed=0.3,
         round_up=True,
         query_budget=50,

@@ -103,6 +103,10 @@ def _reference_textfooler(
         fit = [text for text in texts if alike(x, text, i)]
         queries += len(texts if recipe.constrain == "after" else fit)
         won = [text for text in fit if p(text).argmax() != y]
+        if recipe.winners == "leading":  # none behind a text that does not win, or costs nothing
+            lost = [p(text)[y] for text in fit if p(text).argmax() == y]
+            won = [text for text in won if p(text)[y] < min([*lost, np.inf])]
+            won = won if won and min(p(text)[y] for text in won) < p(x)[y] else []
         if won:
             if recipe.similarity is None:
                 return min(won, key=lambda text: p(text)[y]), queries
@@ -329,6 +333,29 @@ def test_textfooler_among_similar_sentences(constrain: Any, like: Similarity):
         outcomes.append(_compare(record, of, expected))
     _both(outcomes)
     assert kept > len(CASES) // 4  # the condition mattered
+
+
+@pytest.mark.parametrize("like", SIMILARITIES[:2])
+def test_textfooler_with_the_leading_winners_alone(like: Similarity):
+    outcomes, otherwise = [], 0
+    for seed in range(250):
+        of = case(seed, 3, scale=0.25)
+        options = {"similarity": like, "min_cosine": 0.0, "constrain": "before", "flips": False}
+        found = []
+        for winners in ("leading", "all"):
+            recipe = TextFooler(**options, winners=winners)  # pyright: ignore[reportArgumentType]
+            scene = _scene(of, stop_words=of.stop_words, others={"encoder": Encoding()})
+            (record,) = scene.attack(recipe, of.text, label=of.label)
+            found.append(_reference_textfooler(of, recipe, _alike(like, of)))
+            outcomes.append(_compare(record, of, found[-1]))
+        otherwise += found[0] != found[1]
+    _both(outcomes)
+    assert otherwise
+
+
+def test_leading_winners_are_of_those_that_may_be_taken():
+    with pytest.raises(ValueError, match="winners=leading: .* set constrain=before"):
+        TextFooler(winners="leading")
 
 
 @pytest.mark.parametrize("max_changed, round_up", [(None, False), (0.4, False), (0.3, True)])
