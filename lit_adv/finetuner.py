@@ -15,7 +15,7 @@ from lit_adv.functional import ball
 from lit_adv.onset import Options
 from lit_adv.perturbing import Perturbing
 from lit_adv.random_state import RandomState
-from lit_adv.recipe import LATER, Method
+from lit_adv.recipe import LATER, Method, check_options
 from lit_adv.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class FineTuner(Perturbing, metaclass=Method):
     def __init__(
         self, task: Task = LATER, descent: Descent | None = None, **options: Unpack[Options]
     ) -> None:
+        check_options(type(self), options, Options.__optional_keys__)
         super().__init__(
             task,
             descent,
@@ -162,11 +163,15 @@ class FineTuner(Perturbing, metaclass=Method):
         """What a training pass has left in this tensor's `.grad`, without the flood's slope."""
         assert wrt.grad is not None, "the losses do not depend on the perturbation"
         grad, wrt.grad = wrt.grad, None
+        return self.unflooded(batch, losses, grad)
+
+    def unflooded(self, batch: Batch, losses: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of the losses from that of a training pass, [batch, ...]."""
         flood = self.window.flood
-        if flood.of == "example":
-            # Below the level the weights climb; the adversary goes on climbing too.
-            grad = flood.slope(losses.detach(), batch).view(-1, *[1] * (grad.ndim - 1)) * grad
-        return grad
+        if flood.of != "example":
+            return grad
+        # Below the level the weights climb; the adversary goes on climbing too.
+        return flood.slope(losses.detach(), batch).view(-1, *[1] * (grad.ndim - 1)) * grad
 
     def descend(
         self,

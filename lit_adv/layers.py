@@ -25,8 +25,10 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
         regions.check(network, modules[name], f"method.split={name}")
         return modules[name]
     for module in modules.values():
-        if isinstance(module, nn.ModuleList) and len(module):
-            return module[0]
+        while isinstance(module, nn.ModuleList) and len(module):
+            module = module[0]  # Funnel's layers stand in blocks
+            if not isinstance(module, nn.ModuleList):
+                return module
     raise ValueError(
         f"method.split=null: {type(network).__name__} has no stack of layers; name a module"
     )
@@ -57,6 +59,19 @@ def captured(module: nn.Module) -> Iterator[list[Any]]:
         yield outputs
     finally:
         handle.remove()
+
+
+def first_of(answers: list[Any], split: str | None) -> Any:
+    """What a module answered first.
+
+    Raises:
+        ValueError: it was not called.
+    """
+    if not answers:
+        raise ValueError(
+            f"method.split={split}: the network does not call it; name one that it does"
+        )
+    return answers[0]
 
 
 @contextmanager

@@ -50,6 +50,9 @@ class Loop(Windowed):
     separates_losses: ClassVar[bool] = False
     """Whether the mean of the losses is not enough: each example's own is needed."""
 
+    differentiates_each: ClassVar[bool] = False
+    """Whether the method takes the gradient of the losses' sum for that of each by itself."""
+
     unlabelled: ClassVar[bool] = False
     """Whether the method uses texts without labels, `batch["unlabelled"]`."""
 
@@ -59,6 +62,7 @@ class Loop(Windowed):
         self.descent.flood.check(self.task.chance_loss)
         mixes.check(type(self), self.descent)
         mixes.check_compiled(type(self), self.descent, task.network)
+        mixes.check_separable(type(self), task)
         self._finite = FirstNonFinite()
         self._interruption: Interruption | None = None
 

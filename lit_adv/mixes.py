@@ -3,9 +3,10 @@
 import lightning as L
 from torch import nn
 
-from lit_adv import regions
+from lit_adv import regions, standstill
 from lit_adv.adapters import has_adapters
 from lit_adv.descent import Descent
+from lit_adv.tasks.task import Task
 from lit_adv.updates.alternate import Alternate
 from lit_adv.updates.backstitch import Backstitch
 from lit_adv.updates.gradient_penalty import GradientPenalty
@@ -78,6 +79,32 @@ def check_compiled(method: type, descent: Descent, network: nn.Module) -> None:
         raise ValueError(
             f"model.compile=true: update.form=exact differentiates {why}; set model.compile=false, "
             "or update.form=difference"
+        )
+
+
+def check_separable(method: type, task: Task) -> None:
+    """Refuse a method that needs the gradient of each example's own loss where there is none.
+
+    Args:
+        method: its class, with `differentiates_each`.
+        task: the network and its losses.
+
+    Raises:
+        ValueError: an example's loss depends on the others of its batch.
+    """
+    if not getattr(method, "differentiates_each", False):
+        return
+    name, instead = method.__name__, "choose another method, such as pgd"
+    if not task.separable:
+        raise ValueError(
+            f"{name}: needs the gradient of each example's own loss, and {type(task).__name__} "
+            f"compares the examples of a batch; {instead}"
+        )
+    norms = (m for m in task.network.modules() if isinstance(m, standstill.BatchNorm))
+    if any(norm.training for norm in norms):
+        raise ValueError(
+            f"{name}: needs the gradient of each example's own loss, which through batch norms "
+            f"depends on the others; put these in evaluation mode for good, or {instead}"
         )
 
 

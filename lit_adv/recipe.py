@@ -1,6 +1,7 @@
 """Recipe: a method and its settings, before there is anything to train."""
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
@@ -29,11 +30,7 @@ class Recipe:
     def __init__(self, method: type, descent: Any = None, **options: Any) -> None:
         self.method, self.descent, self.options = method, descent, options
         known = [name for name in config.signature(method) if name not in config.GIVEN_IN_CODE]
-        for name in options:
-            if name not in known:
-                raise ValueError(
-                    f"{name}: {method.__name__} has no such option; it has {', '.join(known)}"
-                )
+        check_options(method, options, known)
 
     def on(self, network: Any, **options: Unpack["Options"]) -> "Alone":
         """The method at work on a network, in a loop that somebody else runs; see Alone."""
@@ -60,3 +57,17 @@ class Method(type):
             if args or "task" in options:
                 return super().__call__(*args, **options)
             return Recipe(cls, **options)
+
+
+def check_options(method: type, options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that a method does not know.
+
+    Raises:
+        ValueError: the first of them, and all that its class takes.
+    """
+    for name in options:
+        if name not in known:
+            taken = [each for each in config.signature(method) if each not in config.GIVEN_IN_CODE]
+            raise ValueError(
+                f"{name}: {method.__name__} has no such option; it has {', '.join(taken or known)}"
+            )

@@ -19,8 +19,9 @@ class ChildD(Mask):
     `F_i = (1/n) sum_j (d l_j / d theta_i)^2` over training examples j, at the weights before the
     first step, in evaluation mode. Exactly `round(share * weights)` are kept; ties go to the
     first. The authors' code (AliceMind/ChildTuning) squares gradients of batch means, clips them
-    before, and leaves dropout on: other scores. Like it, this scores and masks the encoder's
-    layers only, so embeddings and head always train. The mask is saved with the checkpoint.
+    before, and leaves dropout on: other scores. Like it, this scores and masks the layers
+    only, by their names (`layernorm_embedding` is among them), so the tables of embeddings and the
+    head always train. The mask is saved with the checkpoint.
     Weight decay still shrinks masked weights, as in their code; set `optimizer.weight_decay=0` for
     weights that stand still.
 

@@ -15,11 +15,12 @@ from lit_adv.tasks.task import Batch, Task
 class ChildF(Mask):
     """`g <- M * g / share`, `M ~ Bernoulli(share)` drawn anew for every weight and optimizer step.
 
-    The mask depends on seed, step and the order of the weights only: every process draws the same
-    one. It is applied before clipping. Under Adam the factor 1 / share cancels out and the mean
-    update shrinks by about the root of share, so compare with a run at that learning rate. Weight
-    decay and Adam's momentum go on moving masked weights, as in the authors' code
-    (AliceMind/ChildTuning). Cost: a random number of 16 bits per weight and step.
+    FreeAT's steps on one batch share one. The mask depends on seed, step and the order of the
+    weights only: every process draws the same one. It is applied before clipping. Under Adam the
+    factor 1 / share cancels out and the mean update shrinks by about the root of share, so compare
+    with a run at that learning rate. Weight decay and Adam's momentum go on moving masked weights,
+    as in the authors' code (AliceMind/ChildTuning). Cost: a random number of 16 bits per weight and
+    step.
 
     Args:
         share: p, chance of a weight to move; 1 = no mask. The paper tries 0.2, 0.3 and 0.4.
@@ -47,6 +48,8 @@ class ChildF(Mask):
     @torch.no_grad()
     def apply(self, task: Task, step: int) -> Tensor:
         grads = [w.grad for w in chosen(task, self.only).values() if w.grad is not None]
+        if not grads:  # a part of the network that a batch did not use
+            return torch.ones((), device=next(task.parameters()).device)
         if self._seed is None:
             self._seed = torch.initial_seed()
         if self._stream is None or self._stream.device != grads[0].device:

@@ -36,7 +36,8 @@ class VAT(FineTuner):
         weight: lambda, per nat of divergence; 0 = plain fine-tuning at a higher price.
         steps: power iterations; 0 = a random direction.
         xi: length of the probe, in units of the word embeddings; short against a sentence (about 8
-            in BERT), long against rounding: in half precision take 0.5 or more.
+            in BERT), long against rounding: in half precision take 0.5 or more, or some examples
+            (5 of 32, at 0.01 in bfloat16) answer to it as to nothing, and r = 0.
         radius: epsilon, length of r, per example; 0 = no perturbation.
         relative: xi and radius are in units of each word vector's standard deviation (as in SiFT,
             DeBERTa, arXiv:2006.03654).

@@ -1,6 +1,6 @@
 """YOPO-m-n, You Only Propagate Once: Zhang et al., NeurIPS 2019, arXiv:1905.00877."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -108,61 +108,62 @@ class YOPO(FineTuner):
         with self.one_batch():
             if self.form == "pmp":
                 for _ in range(self.rounds):
-                    p, turned, grad = self.propagate_rest(batch, delta, share)  # at delta^(j,0)
-                    delta = self.search(batch, delta, p, grad)
-                    self.train_front(batch, delta, turned)  # at delta^(j,n)
+                    found = self.propagate_rest(batch, delta, share)  # p at delta^(j,0)
+                    delta = self.search(batch, delta, found)
+                    self.train_front(batch, delta, found.p)  # at delta^(j,n)
                 return self.descend(batch, delta=delta)
-            p, grad = self.look(batch, delta)
+            found = self.look(batch, delta)
             for _ in range(self.rounds - 1):
-                delta = self.search(batch, delta, p, grad)
-                p, grad = self.propagate(batch, delta, share)  # trains at delta^(j,n)
-            delta = self.search(batch, delta, p, grad)
+                delta = self.search(batch, delta, found)
+                found = self.propagate(batch, delta, share)  # trains at delta^(j,n)
+            delta = self.search(batch, delta, found)
             losses = self.losses(batch, delta)
             self.note("loss/adversarial", losses.mean())
             return self.descend(batch, losses, share=share, delta=delta)
 
-    def look(self, batch: Batch, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """A full pass that trains nothing: p, and the gradient of delta that comes with it."""
+    def look(self, batch: Batch, delta: Tensor) -> "Propagated":
+        """A full pass that trains nothing."""
         with standstill.frozen(self.task), layers.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
-            answer = _tensor(outputs[0])
+            answer = _tensor(layers.first_of(outputs, self.split_name))
             answer = self.dependent(answer if answer.requires_grad else None)
             p, grad = torch.autograd.grad(losses.sum(), [answer, delta])
-        return p, grad
+        return Propagated(p, grad)
 
-    def propagate(self, batch: Batch, delta: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """A full pass that trains: p, and the gradient of delta that comes with it."""
+    def propagate(self, batch: Batch, delta: Tensor, share: float) -> "Propagated":
+        """A full pass that trains."""
         with layers.captured(self.split) as outputs:
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
-        answer = _tensor(outputs[0])
+        answer = _tensor(layers.first_of(outputs, self.split_name))
         self.show(batch, losses, share)
         answer.retain_grad()  # now: what observers ask for would be added to it
         self.window.accumulate(losses, share, None, batch)
-        return self.gradient(batch, losses, answer), self.gradient(batch, losses, delta)
+        assert answer.grad is not None
+        return Propagated(answer.grad, self.gradient(batch, losses, delta), losses.detach())
 
-    def propagate_rest(
-        self, batch: Batch, delta: Tensor, share: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A full pass that trains what lies behind f0: p, p as flooded, the gradient of delta."""
+    def propagate_rest(self, batch: Batch, delta: Tensor, share: float) -> "Propagated":
+        """A full pass that trains what lies behind f0."""
         with layers.cut(self.split) as answers:
             losses = self.losses(batch, delta.requires_grad_())
         self.note("loss/adversarial", losses.mean())
-        answer, leaf = answers[0]
+        answer, leaf = layers.first_of(answers, self.split_name)
         self.accumulate(batch, losses, share)
-        turned = leaf.grad
-        assert turned is not None, "the losses do not depend on the split module"
-        p = self.gradient(batch, losses, leaf)
-        (grad,) = torch.autograd.grad(answer, delta, p, allow_unused=True)
-        return p, turned, self.dependent(grad)
+        assert leaf.grad is not None, "the losses do not depend on the split module"
+        (grad,) = torch.autograd.grad(answer, delta, leaf.grad, allow_unused=True)
+        grad = self.unflooded(batch, losses, self.dependent(grad))
+        return Propagated(leaf.grad, grad, losses.detach())
 
-    def search(self, batch: Batch, delta: Tensor, p: Tensor, grad: Tensor) -> Tensor:
+    def search(self, batch: Batch, delta: Tensor, found: "Propagated") -> Tensor:
         """`inner_steps` ascents of `<p, f0(e + delta)>`; the first gradient came with p."""
+        grad = found.grad
         for step in range(self.inner_steps):
             if step:
                 with standstill.frozen(self.task):
                     answer = self.f0(batch, delta.requires_grad_())
-                    (grad,) = torch.autograd.grad(_product(p, answer), delta)
+                    (grad,) = torch.autograd.grad(_product(found.p, answer), delta)
+                if found.losses is not None:
+                    grad = self.unflooded(batch, found.losses, grad)
             delta = self.ascend(batch, delta, grad, self.step_size, self.radius, self.norm)
         return delta
 
@@ -170,6 +171,7 @@ class YOPO(FineTuner):
         """Add the gradient of `<p, f0(e + delta)>` to the weights of f0."""
         with standstill.statistics_kept(self.task):
             answer = self.f0(batch, delta)
+        if answer.requires_grad:  # some of its weights train
             _product(p, answer).backward()  # p knows shares and loss scale
 
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
@@ -191,6 +193,17 @@ class YOPO(FineTuner):
                 "embeddings; name a module behind them"
             )
         return found
+
+
+class Propagated(NamedTuple):
+    """What a full pass brings: p, as its losses were flooded; delta's gradient, as they were not.
+
+    What turns p back is known of examples, and where f0's answer has them is its own affair.
+    """
+
+    p: Tensor
+    grad: Tensor
+    losses: Tensor | None = None  # None = they were not flooded
 
 
 def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -20,7 +20,8 @@ class Backstitch(SecondLook):
     `L + scale * (1 + scale) * lr / 2 * ||grad L||^2` up to O(lr^3). The step back uses the
     direction the optimizer would take were its state not to move (for Adam and AdamW: the gradient
     over the root of its second moment, without momentum; Kaldi freezes its preconditioner in the
-    same way); for other optimizers the gradient. Weight decay counts once. With momentum the
+    same way); for other optimizers the gradient. Weight decay counts once, but for that
+    of `torch.optim.Adam`, whose size Adam undoes (use AdamW). With momentum the
     equivalence is a heuristic; Kaldi forbids it.
 
     Cost: twice the method's passes, at the steps that take a step back.

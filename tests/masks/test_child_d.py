@@ -274,13 +274,15 @@ def test_the_next_training_scores_its_own_network(passes: list[int]):
 
 @pytest.mark.filterwarnings("ignore:.*create the checkpoint need to be provided")
 @pytest.mark.parametrize("first, then", [(ChildF, ChildD), (ChildD, ChildF)])
-def test_a_checkpoint_of_one_mask_serves_a_training_with_the_other(
+def test_with_a_checkpoint_of_another_a_mask_begins_anew(
     first: type[ChildF | ChildD], then: type[ChildF | ChildD], tmp_path: Path
 ):
     run = fit(FINETUNE(classify(bert()), sgd(mask=first(0.3))), batches())
     run.trainer.save_checkpoint(tmp_path / "x.ckpt")
     module = FINETUNE(classify(bert()), sgd(mask=then(0.3)))
-    rest = fit(module, batches(), epochs=2, resume=str(tmp_path / "x.ckpt"))
+    said = f"its mask was {first.__name__}; {then.__name__} begins anew"
+    with pytest.warns(UserWarning, match=said):
+        rest = fit(module, batches(), epochs=2, resume=str(tmp_path / "x.ckpt"))
     assert rest.logs[-1]["mask/share"] < 0.5
 
 

@@ -224,3 +224,8 @@ def test_a_share_out_of_range_is_refused(share: float):
 def test_a_name_that_no_weight_has_is_refused():
     with pytest.raises(ValueError, match=r"^mask\.only=decoder: no weight has this in its name"):
         fit(FINETUNE(classify(MeanPool()), sgd(mask=ChildF(0.5, only="decoder"))), batches())
+
+
+def test_weights_without_a_gradient_are_left_alone():
+    task = classify(bert())
+    assert ChildF(share=0.5, only="pooler").apply(task, 0) == 1

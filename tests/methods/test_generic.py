@@ -40,8 +40,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from lit_adv.descent import Schedule
 from lit_adv.finetuner import FineTuner
 from lit_adv.functional import ball
+from lit_adv.methods.fgm import FGM
 from lit_adv.methods.free_at import FreeAT
 from lit_adv.methods.freelb import FreeLB
+from lit_adv.methods.input_gradient_penalty import InputGradientPenalty
 from lit_adv.methods.llr import LLR
 from lit_adv.methods.pgd import PGD
 from lit_adv.methods.smart import SMART
@@ -50,6 +52,7 @@ from lit_adv.methods.yopo import YOPO
 from lit_adv.proximal.mbpp import MBPP
 from lit_adv.proximal.vbpp import VBPP
 from lit_adv.tasks.classification import Classification
+from lit_adv.tasks.contrastive import Contrastive
 from lit_adv.tasks.task import Batch
 
 PERTURBING = {**BY_ONE_STEP, "free_at": FREE}
@@ -335,7 +338,10 @@ class Watched(Recorder):
 def test_ascents_between_training_passes_leave_no_trace(
     method: type[FineTuner], options: dict[str, Any]
 ):
-    task = classify(delicate())
+    network = delicate()
+    if method is LLR:  # refuses batch norms
+        network.norm = None
+    task = classify(network)
     descent = sgd(accumulate_grad_batches=2)
     module = recording(method, Watched)(task, descent, steps=3, **options)
     assert isinstance(module, Watched)
@@ -759,3 +765,22 @@ def test_floating_point_operations_are_those_of_the_passes(
     ratio = operations(name, *options.items()) / operations("finetune")
     assert ratio == pytest.approx(sum(ideal) / 3, rel=0.03)
     assert ALL[name](classify(bert(layers=2)), sgd(), **options).cost == ideal
+
+
+@pytest.mark.parametrize("method", [FGM, FreeLB, InputGradientPenalty])
+def test_a_misspelt_option_is_refused_with_a_task_too(method: type[FineTuner]):
+    unknown: dict[str, Any] = {"radios": 5.0}
+    with pytest.raises(ValueError, match=f"radios: {method.__name__} has no such option; it has "):
+        method(classify(bert()), sgd(), **unknown)
+    with pytest.raises(ValueError, match=f"radios: {method.__name__} has no such option; it has "):
+        method(**unknown)
+
+
+def test_what_needs_each_examples_own_gradient_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="Contrastive compares the examples of a batch"):
+        LLR(Contrastive(bert()), sgd())
+    task = classify(MeanPool(norm=True))
+    with pytest.raises(ValueError, match="through batch norms depends on the others"):
+        LLR(task, sgd())
+    task.network.eval()
+    LLR(task, sgd())

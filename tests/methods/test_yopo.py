@@ -30,10 +30,16 @@ from testbed import (
 )
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AlbertConfig, AlbertForSequenceClassification
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    FunnelConfig,
+    FunnelForSequenceClassification,
+)
 
 from lit_adv.flood.fixed import Fixed
 from lit_adv.flood.individual import Individual
+from lit_adv.layers import captured, find_layer, first_of
 from lit_adv.methods.yopo import YOPO as Yopo
 from lit_adv.proximal.mbpp import MBPP
 from lit_adv.tasks.classification import Classification
@@ -349,3 +355,23 @@ def test_tokens_that_are_kept_stay_clean(form: str):
 def test_what_has_no_meaning_is_refused_by_name(option: str, value: Any):
     with pytest.raises(ValueError, match=f"method.{option}={value}"):
         YOPO(classify(bert()), sgd(), **{option: value})
+
+
+@both
+def test_frozen_first_layers_are_left_as_they_are(form: str):
+    network = bert(layers=2)
+    for name, weight in network.named_parameters():
+        weight.requires_grad = "embeddings" not in name and "layer.0." not in name
+    run = fit(YOPO(Floodable(network), sgd(lr=0.0), form=form), batches())
+    assert run.gradients[0] and all(grad.any() for grad in run.gradients[0].values())
+
+
+def test_the_first_layer_may_stand_in_a_block():
+    config = FunnelConfig(
+        vocab_size=40, d_model=16, n_head=2, d_head=8, d_inner=16, block_sizes=[1, 1]
+    )
+    network = FunnelForSequenceClassification(config)
+    assert type(find_layer(network)).__name__ == "FunnelLayer"
+    blocks = network.funnel.encoder.blocks
+    with captured(blocks[0]) as outputs, pytest.raises(ValueError, match="split=x: .*not call it"):
+        first_of(outputs, "x")

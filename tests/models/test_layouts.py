@@ -6,9 +6,12 @@ import pytest
 import torch
 import transformers as t
 from models.families import BART, BERT, SIZES, T5, WIDTH
+from testbed import fit, recording, sgd
 
 from lit_adv import padding
 from lit_adv.adoption.place import Place
+from lit_adv.flood.individual import Individual
+from lit_adv.methods.yopo import YOPO
 from lit_adv.tasks.classification import Classification
 from lit_adv.tasks.multiple_choice import MultipleChoice
 from lit_adv.tasks.task import Task
@@ -126,3 +129,19 @@ def test_so_it_is_where_a_network_is_adopted(name: str):
     size = grad.norm(dim=-1)
     assert (size[3][mask[3]] > 0).all()
     assert not size[3][~mask[3]].any() and not size[torch.arange(len(mask)) != 3].any()
+
+
+@pytest.mark.parametrize("name", ["bert", "xlnet", "bert choices", "xlnet choices"])
+@pytest.mark.parametrize("form", ["gd", "pmp"])
+def test_yopos_adversary_does_not_see_a_flood_of_examples(name: str, form: str):
+    """Whichever axis of a layer's answer has the examples."""
+    options = {"rounds": 3, "inner_steps": 2, "step_size": 0.3, "radius": 0.9, "form": form}
+    deltas, level = [], None
+    for _ in range(2):
+        task, batch = subject(name)
+        module = recording(YOPO)(task.train(), sgd(lr=0.0), **options)
+        if level is not None:  # a level that no training would be allowed, for these losses
+            module.descent.flood = Individual(level)
+        deltas.append(fit(module, [batch]).module.deltas)
+        level = float(module.seen[1].losses.median())
+    torch.testing.assert_close(deltas[1], deltas[0], rtol=1e-9, atol=1e-9)
