@@ -1,5 +1,6 @@
 """The Trainer of transformers, whose gradients are a method's."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ class Adversarial:
             clip=lambda: self._clip(model),
             total_steps=trainer.state.max_steps,
         )
-        if self._memory is not None and self._memory.exists():
+        if self._memory is not None and not self._memory.exists():
+            warnings.warn(f"{self._memory}: not there; the method begins anew", stacklevel=2)
+        elif self._memory is not None:
             alone.load_state_dict(torch.load(self._memory, weights_only=True, map_location="cpu"))
         return alone
 
@@ -149,6 +152,8 @@ class _Saves(TrainerCallback):
             return
         memory = alone.state_dict()  # all processes ask at once
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            trainer = self._trainer._trainer  # in a search each trial has a folder
+            output = trainer._get_output_dir(trial=getattr(trainer, "_trial", None))
+            folder = Path(output) / f"checkpoint-{state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(memory, folder / FILE)

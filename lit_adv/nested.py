@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 
@@ -36,6 +37,11 @@ def size(batch: Any) -> int:
         except ValueError:
             continue
     raise ValueError(f"a batch of {type(batch).__name__}: no tensor that counts its examples")
+
+
+def again(batch: Any) -> Any:
+    """The same tensors in containers of their own: whoever gets these may take things out."""
+    return apply_to_collection(batch, Tensor, lambda tensor: tensor)
 
 
 def on_host(value: Any) -> Any:

@@ -18,6 +18,6 @@ def quieten() -> None:
         "You defined a `validation_step` but have no",  # auxiliary models need none
         "The number of training batches",  # fewer than log_every_n_steps
         "Checkpoint directory .* exists and is not empty",  # a run that goes on in its own folder
-        "The dirpath has changed",  # a resumed run keeps its best checkpoint in its own folder
+        "The dirpath has changed",  # a resumed run has one of its own, and takes the best along
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -51,6 +51,8 @@ def show(results: dict[str, Any], folder: Path) -> None:
     for name in {**results["val"], **results["test"]}:
         values = [results[split].get(name) for split in ("val", "test")]
         table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    for name, value in results.get("attack", {}).items():  # a callback's, of the validation split
+        table.add_row(f"attack/{name}", f"{value:.4f}", "")
     console = Console()
     console.print(table)
     train = results["train"]

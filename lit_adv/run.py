@@ -116,11 +116,14 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
     trainer.loggers = []  # the curves end with the training
     # A run may have had nothing to validate, a fast_dev_run keeps nothing at all.
     tested = best.best_model_path or (str(kept) if kept.exists() else None)
+    validated = trainer.validate(module, data, tested, verbose=False)
     outcome = {
-        "val": _metrics(trainer.validate(module, data, tested, verbose=False)),
-        "test": _metrics(trainer.test(module, data, tested, verbose=False)),
+        "val": _metrics("val", validated),
+        "test": _metrics("test", trainer.test(module, data, tested, verbose=False)),
         "train": stopwatch.figures(trainer.global_step),
     }
+    if watched := _metrics("attack", validated):  # by a callback
+        outcome["attack"] = watched
     export(model, folder / "export", write=trainer.is_global_zero)
     if trainer.is_global_zero:
         outcome = describe(cfg) | {"flooding": module.descent.flood.outcome()} | outcome
@@ -128,7 +131,7 @@ def train(cfg: DictConfig, folder: Path, launchers: list[L.Trainer]) -> float | 
         results.show(outcome, folder)
         if cfg.attack.recipes:
             found = attacks.attack(folder / "export", cfg, folder / "attacks")
-            outcome["attack"] = attacks.brief(found)
+            outcome["attack"] = {**watched, **attacks.brief(found)}
             results.write(folder / "results.json", outcome)
     split, _, name = (cfg.optimized_metric or monitor).partition("/")
     return outcome.get(split, {}).get(name)  # attacks are the first process's
@@ -195,7 +198,7 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
         "monitor": (cfg.monitor, watched),
         "optimized_metric": (
             cfg.optimized_metric,
-            [*val, *test, *(f"attack/{name}" for name in cfg.attack.recipes)],
+            [*watched, *test, *(f"attack/{name}" for name in cfg.attack.recipes)],
         ),
     }
     if cfg.scheduler.get("name") == PLATEAU:
@@ -205,5 +208,7 @@ def check_metrics(cfg: DictConfig, task: Task) -> None:
             raise ValueError(f"{key}={metric}: no such metric; choose one of {', '.join(known)}")
 
 
-def _metrics(logged: list[Any]) -> dict[str, float]:
-    return {name.partition("/")[2]: value for each in logged for name, value in each.items()}
+def _metrics(kind: str, logged: list[Any]) -> dict[str, float]:
+    both = {name: value for each in logged for name, value in each.items()}
+    start = f"{kind}/"
+    return {name.removeprefix(start): v for name, v in both.items() if name.startswith(start)}

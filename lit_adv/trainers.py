@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
 from lit_adv import better
+from lit_adv.callbacks.best import Best
 from lit_adv.callbacks.keeper import Keeper
 from lit_adv.checkpoint_io import AtomicCheckpointIO
 from lit_adv.ranges import at_least, whole
@@ -52,7 +53,7 @@ def keepers(monitor: str, folder: Path, last: DictConfig) -> list[ModelCheckpoin
     """
     mode = "min" if better.less(monitor) else "max"
     options = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, **options)
+    best = Best(filename="best", monitor=monitor, mode=mode, **options)
     # Of its own: save_last of the other writes only when there is a new best.
     options = {**options, "filename": "last"}
     # Not by Lightning's rule, which leaves out epochs that end without a validation.

@@ -26,10 +26,18 @@ class Adopted(L.LightningModule):
     adversary: ClassVar[Mapping[str, Any]] = {}
     """What `adopt` would be called with, for subclasses: `{"method": "fgm", "radius": 0.5}`."""
 
+    made_by_adopt: ClassVar[bool] = False
+    """Whether the class is `adopt`'s: other modules of it have not been adopted."""
+
     @property
     def _visit(self) -> Visit:
         # Not a child of the module: it would be saved, moved and printed with it.
         visit = self.__dict__.get("_lit_adv")
+        if visit is None and self.made_by_adopt:
+            raise ValueError(
+                f"{type(self).__name__}: made by the class of an adopted module, such as by "
+                "load_from_checkpoint; it has no method: adopt it as well"
+            )
         if visit is None:
             visit = self.__dict__["_lit_adv"] = Visit(self, settings(**self.adversary))
         return visit
@@ -74,7 +82,8 @@ class Adopted(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["lit_adv"] = self._visit.memory()
+        if "_lit_adv" in self.__dict__ or not self.made_by_adopt:
+            checkpoint["lit_adv"] = self._visit.memory()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
@@ -85,10 +94,15 @@ class Adopted(L.LightningModule):
 def adopt(module: Module, method: Any = "fgm", **options: Any) -> Module:
     """Train this LightningModule by a method of this library; see `lit_adv.adopt`."""
     kind = type(module)
-    if isinstance(module, Adopted):
+    if "_lit_adv" in module.__dict__ or (issubclass(kind, Adopted) and not kind.made_by_adopt):
         raise ValueError(f"{kind.__name__}: is adopted already")
     visit = Visit(module, settings(method, **options))
-    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
-    module.__class__ = type(kind)(kind.__name__, (Adopted, kind), names)
+    if not issubclass(kind, Adopted):
+        names: dict[str, Any] = {
+            n: getattr(kind, n) for n in ("__module__", "__qualname__", "__doc__")
+        }
+        metaclass: Any = type(kind)
+        made = metaclass(kind.__name__, (Adopted, kind), {**names, "made_by_adopt": True})
+        module.__class__ = made
     module.__dict__["_lit_adv"] = visit
     return module

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from lit_adv import mixes
+from lit_adv import mixes, nested
 from lit_adv.adoption.borrowed import Borrowed
 from lit_adv.adoption.guest import guest
 from lit_adv.adoption.hand_over import HandOver
@@ -40,6 +40,11 @@ class Visit(Host):
                 f"{type(module).__name__}.automatic_optimization=False: its training_step steps "
                 "the optimizer itself; call the method there instead of backward: "
                 "method = FGM(...).on(self), method.step(loss)"
+            )
+        if type(module).backward is not L.LightningModule.backward:
+            raise ValueError(
+                f"{type(module).__name__}.backward: each pass goes backward by itself, and this "
+                "would not be asked; scale the loss in training_step"
             )
         if "dataloader_iter" in inspect.signature(module.training_step).parameters:
             raise ValueError(
@@ -83,7 +88,7 @@ class Visit(Host):
         """One pass: the module's training step."""
         counts = self._answer is None and self._guest.trains
         with nullcontext() if counts else self._unnoticed():
-            answer = call(batch)
+            answer = call(nested.again(batch))
         if answer is None:
             raise ValueError(
                 f"{type(self._module).__name__}.training_step returned None: a method needs the "

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -21,10 +22,11 @@ from lit_adv.standstill import evaluating
 class AccuracyUnderAttack(L.Callback):
     """Attacks a fixed sample of the validation split; logs `attack/NAME`, a share of the sample.
 
-    At the first validation and after every n-th epoch's; in between the last value is logged again,
-    so that ModelCheckpoint or EarlyStopping may monitor it. Processes share the sample. Training is
-    not touched: no random numbers are drawn, modes are put back. Where no encoder is named,
-    similarity is by the network as it is then, which moves: name one to compare epochs.
+    At the first validation, after every n-th epoch's and whenever no training runs; in between the
+    last value is logged again, so that ModelCheckpoint or EarlyStopping may monitor it. Processes
+    share the sample. Training is not touched: no random numbers are drawn, modes are put back.
+    Where no encoder is named, similarity is by the network as it is then, which moves: name one to
+    compare epochs.
 
     Args:
         recipe: how texts are attacked, for example `TextFooler()`.
@@ -86,7 +88,9 @@ class AccuracyUnderAttack(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._session is None or trainer.sanity_checking:
             return
-        if self._last is None or (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        # After the training the weights are those of a checkpoint.
+        if self._last is None or due or trainer.state.fn != TrainerFn.FITTING:
             self._last = self.measure()
         pl_module.log(f"attack/{self.name}", self._last, rank_zero_only=False)
 

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from lit_adv import nested
 from lit_adv.accordance import picture
 from lit_adv.accordance.how import How, batch_labels
 from lit_adv.accordance.probe import Labels, Losses
@@ -99,6 +100,7 @@ class GradientAccordance(L.Callback):
         self.validation: list[list[float]] = []
         """Step and validation loss."""
         self._fitting = True
+        self._batch: Any = None  # at hand
         self._windows: Windows | None = None  # of the training at hand
         self._state: dict[str, Any] = {}  # from a checkpoint
 
@@ -125,6 +127,11 @@ class GradientAccordance(L.Callback):
         if self._windows is not None:
             self._windows.observe(batch, losses, share)
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch = nested.again(batch)  # its training step may take things out
+
     def on_train_batch_end(
         self,
         trainer: L.Trainer,
@@ -134,7 +141,8 @@ class GradientAccordance(L.Callback):
         batch_idx: int,
     ) -> None:
         windows = self._of_training()
-        if windows.passed(batch):
+        whole, self._batch = self._batch, None
+        if windows.passed(batch if whole is None else whole):
             self._read(trainer, windows)
         if trainer.is_last_batch:  # before the validation, so that it can be monitored there
             self._end_epoch(trainer, windows)

@@ -43,7 +43,7 @@ def choose(runs: Sequence[Run], asked: str | None) -> Metric:
     finished = [run for run in runs if run.state == "ok"]
     known = {name for run in finished for name in run.metrics}
     own = _own(finished, known)
-    named = asked or _named(runs)
+    named = asked or _named(finished)
     if named is None or named.startswith("val/") and not asked:
         named = (named or own).rpartition("/")[2]
     shown = named if "/" in named else _on_test(named, known)
@@ -71,8 +71,8 @@ def _own(finished: Sequence[Run], known: set[str]) -> str:
 
 
 def _named(runs: Sequence[Run]) -> str | None:
-    """The metric that most configurations name, if any does."""
-    counts = Counter(run.monitor for run in runs if run.monitor)
+    """The metric that most configurations name, of those that their runs have."""
+    counts = Counter(run.monitor for run in runs if run.monitor in run.metrics)
     return min(counts, key=lambda name: (-counts[name], name)) if counts else None
 
 

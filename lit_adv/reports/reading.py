@@ -52,8 +52,14 @@ def read(folder: Path, name: str) -> Run:
         level=_number(flooding.get("b")),
         since=int(since or 0),
         attacks=attacks,
-        monitor=found.get("optimized_metric") or found.get("monitor"),
+        monitor=_monitor(found),
     )
+
+
+def _monitor(config: Mapping[str, Any]) -> str | None:
+    """The metric that a configuration, whoever's, names."""
+    named = config.get("optimized_metric") or config.get("monitor")
+    return named if isinstance(named, str) else None
 
 
 def broken(failure: Mapping[str, Any]) -> Literal["failed", "pruned"]:

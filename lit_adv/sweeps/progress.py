@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 
@@ -78,7 +79,9 @@ def line(run: Run, ended: Sequence[Run], count: int, left: float, metric: str | 
         metric: that the best is told by; None = the one that reports choose by.
     """
     parts = [run.reason or "finished"]
-    metric = metric or metrics.choose([r for r in ended if r.state == "ok"], None).chosen
+    if metric is None:
+        with suppress(ValueError):  # a report will say that nothing can be compared
+            metric = metrics.choose([r for r in ended if r.state == "ok"], None).chosen
     known = [each for each in ended if metric in each.metrics]
     if metric is not None and known:
         choose = min if better.less(metric) else max

@@ -360,6 +360,11 @@ def test_weights_that_a_callback_thaws_train_from_the_next_epoch_on():
     assert not torch.equal(module.network.bert.embeddings.word_embeddings.weight, before)  # pyright: ignore
 
 
+class Backward(Rich):
+    def backward(self, loss: Tensor, *args: Any, **options: Any) -> None:
+        (3 * loss).backward()
+
+
 def manual(module: L.LightningModule) -> L.LightningModule:
     module.automatic_optimization = False
     return module
@@ -378,6 +383,7 @@ def manual(module: L.LightningModule) -> L.LightningModule:
         (lambda: adopt(Rich(), "fgm", flood="auto"), "flood=Auto: watches a training through"),
         (lambda: adopt(Rich(), "fgm", flood="half"), "flood=half: needs run=..."),
         (lambda: adopt(Rich(), "child_d"), "mask=ChildD: scores a task's examples before"),
+        (lambda: adopt(Backward(), "fgm"), "Backward.backward: each pass goes backward by itself"),
         (lambda: adopt(manual(Rich()), "fgm"), "Rich.automatic_optimization=False: its training_"),
         (lambda: adopt(adopt(Rich(), "fgm"), "fgm"), "Rich: is adopted already"),
         (
@@ -410,6 +416,43 @@ def test_what_perturbs_nothing_says_which_arguments_to_look_at(method: str, look
     with pytest.raises(ValueError, match="nothing was perturbed") as refused:
         train(module, batches(1))
     assert str(refused.value).endswith(look)
+
+
+class Takes(Rich):
+    """Takes the labels out of its batch."""
+
+    def training_step(self, batch: Tensors, batch_idx: int) -> Any:
+        labels = batch.pop("labels")
+        loss = F.cross_entropy(self.network(**batch).logits, labels)
+        self.log("train/loss", loss)
+        return loss
+
+
+@pytest.mark.parametrize("method", ["pgd", "sam"])
+def test_a_training_step_may_take_things_out_of_its_batch(method: str):
+    module, other = adopt(Takes(), method), adopt(Rich(), method)
+    keys = ("input_ids", "attention_mask", "labels")
+    data = [{key: batch[key] for key in keys} for batch in batches(2)]
+    train(module, data)
+    train(other, batches(2))
+    same(dict(module.network.named_parameters()), dict(other.network.named_parameters()))
+    assert all("labels" in batch for batch in data)
+
+
+def test_a_module_of_an_adopted_ones_class_is_not_adopted(tmp_path: Path):
+    """As `type(module).load_from_checkpoint` makes one."""
+    module = adopt(Rich(), "fgm", radius=0.1)
+    train(module, batches(1)).save_checkpoint(tmp_path / "x.ckpt")
+    loaded = type(module).load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    with pytest.raises(ValueError, match=r"^Rich: made by the class of an adopted module, such as"):
+        train(loaded, batches(1))
+    assert adopt(loaded, "fgm", radius=0.1) is loaded and type(loaded) is type(module)
+    with pytest.raises(ValueError, match="^Rich: is adopted already"):
+        adopt(loaded, "fgm")
+    again = Rich.load_from_checkpoint(tmp_path / "x.ckpt", weights_only=True)
+    for each in (loaded, adopt(again, "fgm", radius=0.1)):
+        train(each, batches(1))
+    same(loaded.state_dict(), again.state_dict())
 
 
 def test_a_step_without_a_loss_is_refused():

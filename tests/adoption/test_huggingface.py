@@ -129,3 +129,24 @@ def test_a_method_may_be_a_name_with_all_that_adopt_takes(tmp_path: Path):
     assert float(made._alone.logged["perturbation/norm"]) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="^method=fgmm: no such method; did you mean fgm"):
         trainer(AdversarialTrainer, tmp_path, network, method="fgmm")
+
+
+def test_each_trial_of_a_search_has_its_own_memory(tmp_path: Path):
+    pytest.importorskip("optuna", reason="an extra")
+    made = trainer(
+        AdversarialTrainer, tmp_path, bert(), method=FGM(radius=0.5), save_strategy="epoch"
+    )
+    made.model_init = lambda trial: bert()  # pyright: ignore[reportAttributeAccessIssue]
+    made.hyperparameter_search(n_trials=2, backend="optuna", hp_space=lambda trial: {})
+    for number in (0, 1):
+        (folder,) = (tmp_path / f"run-{number}").iterdir()
+        assert (folder / "adversary.pt").is_file() and (folder / "model.safetensors").is_file()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_a_checkpoint_without_a_memory_is_named(tmp_path: Path):
+    made = trainer(Trainer, tmp_path, bert(), save_strategy="steps")
+    made.train()
+    made = trainer(AdversarialTrainer, tmp_path, bert(), method=FGM(radius=0.5))
+    with pytest.warns(UserWarning, match="adversary.pt: not there; the method begins anew"):
+        made.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

@@ -22,7 +22,17 @@ from accordance.brute import (
     watch,
     whole,
 )
-from testbed import METHODS, Recorder, Run, Tensors, fit, same, sgd
+from testbed import (
+    METHODS,
+    Recorder,
+    Run,
+    Stream,
+    Tensors,
+    fit,
+    same,
+    sgd,
+    without_lightnings_own_warnings,
+)
 from torch import nn
 
 from lit_adv.callbacks.gradient_accordance import GradientAccordance
@@ -438,3 +448,35 @@ def test_dropout_is_on_where_the_mode_is_train():
 def test_an_argument_out_of_its_range_is_refused(options: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         GradientAccordance(**options)
+
+
+def test_a_training_step_may_take_things_out_of_its_batch():
+    class Takes(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def training_step(self, batch: Tensors, batch_idx: int) -> torch.Tensor:
+            labels = batch.pop("y")
+            return nn.functional.cross_entropy(self.layer(batch["x"]), labels)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    torch.manual_seed(0)
+    rows: Any = [{"x": torch.randn(4, 3), "y": torch.tensor([0, 1, 0, 1])} for _ in range(3)]
+    module: Any = Takes()
+    accordance = GradientAccordance(
+        losses=lambda _, batch: nn.functional.cross_entropy(
+            module.layer(batch["x"]), batch["y"], reduction="none"
+        ),
+        labels=lambda batch: batch["y"],
+        batches=1.0,
+    )
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[accordance],
+    )  # fmt: skip
+    with without_lightnings_own_warnings():
+        trainer.fit(module, Stream(rows))
+    assert len(accordance.readings) == 1

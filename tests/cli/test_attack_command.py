@@ -70,6 +70,26 @@ def test_the_callback_logs_what_checkpoints_are_chosen_by(run: tuple[Path, dict[
     assert len(values) == 2 and all(0 <= value <= 1 for value in values)
 
 
+def test_what_the_callback_says_of_the_best_weights_is_what_the_command_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was not to measure again, and a sweep may go by it."""
+    watch = "callbacks.accuracy_under_attack"
+    options = [*SMALL, "callbacks=accuracy_under_attack", f"{watch}.n=16", "optimizer.lr=0.01"]
+    options += [
+        f"{watch}.every_n_epochs=5",
+        "monitor=val/loss",
+        "optimized_metric=attack/textfooler",
+    ]
+    results = train(monkeypatch, tmp_path / "run", *options)
+    assert "textfooler" not in results["val"]
+    more = ["n=16", "attack.split=validation", "attack.calibrate=false"]
+    command(monkeypatch, tmp_path / "run", "attack=textfooler", *more)
+    path = tmp_path / "run" / "attacks" / "textfooler" / "attack.json"
+    found = json.loads(path.read_text())["accuracy_under_attack"]
+    assert results["attack"]["textfooler"] == pytest.approx(found / 100)
+
+
 def test_folder_checkpoint_and_export_are_the_same_victim(
     run: tuple[Path, dict[str, Any]],
     tmp_path: Path,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sweeps
+import yaml
 from made import done, run
 
 from lit_adv import reports
@@ -62,6 +63,20 @@ def test_the_command_says_where_the_report_is(
     assert "<code>test/loss</code>, of which less is better" in (output / "report.html").read_text()
     rows = (output / "sweep.csv").read_text().splitlines()
     assert ["one/0" in rows[1], "two/0" in rows[2]] == [True, True]
+
+
+def test_other_runs_metrics_do_not_hinder_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """Of runs that failed for naming no metric, and of somebody else's."""
+    for seed in (0, 1):
+        run(tmp_path / str(seed), seed=seed, failure="no such metric", monitor="val/acc")
+        run(tmp_path / f"{seed}-mended", seed=seed, monitor="val/accuracy", **DONE)
+    theirs = run(tmp_path / "theirs", **DONE)
+    config = yaml.safe_load((theirs / "config.yaml").read_text())
+    (theirs / "config.yaml").write_text(yaml.safe_dump({**config, "monitor": {"x": 1}}))
+    code, said, _ = told(monkeypatch, capsys, tmp_path)
+    assert (code, said) == (0, f"report in {tmp_path / 'report.html'}\n")
 
 
 @pytest.mark.parametrize(
