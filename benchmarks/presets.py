@@ -138,6 +138,13 @@ def figures(
     return rows
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """In Markdown."""
+    head = ["preset", "texts", "turned", "same outcome", "same text", "same questions"]
+    lines = [[f"`{row['preset']}`", *(str(v) for v in list(row.values())[1:])] for row in rows]
+    return markdown.table(head, lines)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -158,9 +165,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return
-    head = ["preset", "cases", "won", "same outcome", "same text", "same questions"]
-    lines = [[f"`{row['preset']}`", *(str(v) for v in list(row.values())[1:])] for row in rows]
-    print(markdown.table(head, lines))
+    print(table(rows))
 
 
 if __name__ == "__main__":

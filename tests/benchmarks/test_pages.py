@@ -1,11 +1,12 @@
 """The tables in docs/ are what the raw figures beside the benchmarks say."""
 
 import doctest
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import flooding_x_report, markdown, robustness_report
+from benchmarks import flooding_x_report, markdown, presets, robustness_report
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,6 +31,12 @@ def test_accuracy_under_attack():
     assert f"\n{robustness_report.outcomes(found)}\n" in page
     for data in found:
         assert (DOCS / f"robustness-{data}.png").is_file(), data
+
+
+def test_presets_against_the_tool():
+    rows = json.loads(Path("benchmarks/results/attack/presets.json").read_text())
+    assert f"\n{presets.table(rows)}\n" in (DOCS / "robustness.md").read_text()
+    assert {row["preset"] for row in rows} == set(presets.PRESETS)
 
 
 def test_tables_of_a_page():
