@@ -7,6 +7,7 @@ case's tables, sentences are encoded by `bag.vector`, and parts of speech are no
 """
 
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ def main() -> None:
     # Look-alikes of words come from a table in the code; this file, of whole texts, is missing in
     # the wheel of 0.3.11, and its TextBugger cannot be built without it.
     (Path(textattack.__path__[0]) / "shared" / "intentional_homoglyphs.txt").touch()
-    np.random.seed(0)
+    np.random.seed(0)  # it draws places by one of these, and letters by the other
+    random.seed(0)
     cases = read(Path(sys.argv[1]))
     answers = {name: [attack(name, case) for case in some] for name, some in cases.items()}
     Path(sys.argv[2]).write_text(json.dumps(answers))

@@ -171,8 +171,8 @@ class YOPO(FineTuner):
         """Add the gradient of `<p, f0(e + delta)>` to the weights of f0."""
         with standstill.statistics_kept(self.task):
             answer = self.f0(batch, delta)
-        if answer.requires_grad:  # some of its weights train
-            _product(p, answer).backward()  # p knows shares and loss scale
+            if answer.requires_grad:  # some of its weights train
+                _product(p, answer).backward()  # p knows shares and loss scale
 
     def f0(self, batch: Batch, delta: Tensor) -> Tensor:
         """What the first layers answer; the others do not run."""
