@@ -472,6 +472,7 @@ def test_a_training_step_may_take_things_out_of_its_batch():
         ),
         labels=lambda batch: batch["y"],
         batches=1.0,
+        picture=None,
     )
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
