@@ -50,9 +50,6 @@ class Loop(Windowed):
     separates_losses: ClassVar[bool] = False
     """Whether the mean of the losses is not enough: each example's own is needed."""
 
-    differentiates_each: ClassVar[bool] = False
-    """Whether the method takes the gradient of the losses' sum for that of each by itself."""
-
     unlabelled: ClassVar[bool] = False
     """Whether the method uses texts without labels, `batch["unlabelled"]`."""
 

@@ -83,16 +83,16 @@ def check_compiled(method: type, descent: Descent, network: nn.Module) -> None:
 
 
 def check_separable(method: type, task: Task) -> None:
-    """Refuse a method that needs the gradient of each example's own loss where there is none.
+    """Refuse a method that needs each example's own loss, and its gradient, where there is none.
 
     Args:
-        method: its class, with `differentiates_each`.
+        method: its class, with `separates_losses`.
         task: the network and its losses.
 
     Raises:
         ValueError: an example's loss depends on the others of its batch.
     """
-    if not getattr(method, "differentiates_each", False):
+    if not getattr(method, "separates_losses", False):
         return
     name, instead = method.__name__, "choose another method, such as pgd"
     if not task.separable:

@@ -33,12 +33,12 @@ class Adopted(L.LightningModule):
     def _visit(self) -> Visit:
         # Not a child of the module: it would be saved, moved and printed with it.
         visit = self.__dict__.get("_lit_adv")
-        if visit is None and self.made_by_adopt:
-            raise ValueError(
-                f"{type(self).__name__}: made by the class of an adopted module, such as by "
-                "load_from_checkpoint; it has no method: adopt it as well"
-            )
         if visit is None:
+            if self.made_by_adopt:
+                raise ValueError(
+                    f"{type(self).__name__}: made by the class of an adopted module, such as by "
+                    "load_from_checkpoint; it has no method: adopt it as well"
+                )
             visit = self.__dict__["_lit_adv"] = Visit(self, settings(**self.adversary))
         return visit
 

@@ -51,13 +51,11 @@ class Tokenised(RowSet):
             return_attention_mask=False,
             return_special_tokens_mask=True,
         )
-        for row, tokens in enumerate(encoded["input_ids"]):
-            if (
-                not tokens
-            ):  # a text of a decoder; without any token it would be none: it is a padding
-                alone = {"input_ids": tokenizer.pad_token_id or 0, "special_tokens_mask": 1}
-                for name, column in encoded.items():
-                    column[row].append(alone.get(name, 0))
+        # A text that has no tokens, of decoders, would be none: it is one padding.
+        alone = {"input_ids": tokenizer.pad_token_id or 0, "special_tokens_mask": 1}
+        for row in (row for row, tokens in enumerate(encoded["input_ids"]) if not tokens):
+            for name, column in encoded.items():
+                column[row].append(alone.get(name, 0))
         regression = any(isinstance(label, float) for label in split.labels)
         labels = np.asarray(split.labels, dtype=np.float32 if regression else np.int64)
         return cls.joined(encoded, labels, count)

@@ -21,8 +21,8 @@ class InputGradientPenalty(FineTuner):
     An adversarial step `delta = epsilon * g` that is not normalised, held constant, has the same
     gradient to first order. The gradient is of the sum of losses, each example's own unless a batch
     norm or a contrastive loss ties it to the others; so epsilon does not depend on the batch size,
-    and padding has none. The penalty of bert4torch (a9dc244) is
-    made of gradients without a graph: a constant, whatever its epsilon.
+    and padding has none. The penalty of bert4torch (a9dc244) is made of gradients without a graph:
+    a constant, whatever its epsilon.
 
     Passes per batch: 1 forward, 3 backward to the input (the gradient, and the two of its own
     derivative), 2 to the weights.

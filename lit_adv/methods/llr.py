@@ -43,7 +43,6 @@ class LLR(FineTuner):
 
     differentiates_twice = True
     separates_losses = True
-    differentiates_each = True
 
     def __init__(
         self,
